@@ -1,0 +1,1 @@
+//! The custom resources of `flagger.app/v1beta1`.

@@ -1,0 +1,1 @@
+//! The only writer: carries out the effects of a plan.

@@ -1,0 +1,1 @@
+//! Where commands are parsed and run: one file per command.

@@ -1,0 +1,1 @@
+//! The driver: watches, queue, observe → decide → apply, leadership.

@@ -1,0 +1,1 @@
+//! The pure middle: from a snapshot to a plan.

@@ -1,0 +1,3 @@
+//! The `haldane` binary.
+
+fn main() {}

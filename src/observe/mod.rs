@@ -1,0 +1,1 @@
+//! Watched objects and API reads become a snapshot.

@@ -1,0 +1,1 @@
+//! Route APIs: from weights to the objects of a mesh or gateway.

@@ -1,0 +1,1 @@
+//! The embedded world: an API server, a cluster and its users in memory.

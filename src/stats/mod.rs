@@ -1,0 +1,1 @@
+//! Sequential tests that compare a canary with its primary.

@@ -1,0 +1,1 @@
+//! Workloads: readiness, primaries, configs, scalers.
