@@ -1,1 +1,232 @@
-//! What a decision asks for, as data.
+//! What a decision asks for, as data: effects in order, the next status, the next wake time.
+//!
+//! An empty plan means that no request is made at all.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    api::{CanaryStatus, HookType, MetricProviderType, analysis::ThresholdRange, status::Notice},
+    object::{Key, Want},
+};
+
+/// What a decision asks for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// The next status, if it changes. Written before all [`effects`](Self::effects): a decision
+    /// is persisted before its first effect.
+    pub status: Option<CanaryStatus>,
+    /// Effects, in order. Each can be repeated.
+    pub effects: Vec<Effect>,
+    /// What to tell once the status is written.
+    pub notices: Vec<Notice>,
+    /// When to look again at the latest; `None`: when something that was looked at changes.
+    pub wake: Option<Timestamp>,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Create an object that does not exist.
+    Create {
+        /// The object.
+        want: Want,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Change an existing object by a merge patch.
+    Patch {
+        /// The object.
+        key: Key,
+        /// The change.
+        patch: Value,
+        /// Identity and version that the change was decided on; a mismatch stops the plan.
+        precondition: Precondition,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Delete an object.
+    Delete {
+        /// The object.
+        key: Key,
+        /// Identity and version that the deletion was decided on.
+        precondition: Precondition,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Copy a ConfigMap or Secret whose contents are not cached.
+    CopyConfig(ConfigCopy),
+    /// Ask metrics servers and webhooks; the answer is a fact of a later snapshot.
+    Measure(Check),
+}
+
+/// Identity and version of an object that a write was decided on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Precondition {
+    /// Identity.
+    pub uid: String,
+    /// Version; `None` where any version will do.
+    pub resource_version: Option<String>,
+}
+
+/// The copying of a ConfigMap or Secret for the primary.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConfigCopy {
+    /// The original.
+    pub from: Key,
+    /// Checksum that the original's data must have: what was analysed is what is copied.
+    pub checksum: String,
+    /// The copy, without its data.
+    pub to: Want,
+}
+
+/// Questions to metrics servers and webhooks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Check {
+    /// Tells this check from all others of the Canary.
+    pub id: String,
+    /// Stages in order; the probes of one stage run side by side. A stage in which a probe
+    /// [stops](Probe::stops) the check is the last.
+    pub stages: Vec<Vec<Probe>>,
+}
+
+/// One question.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Probe {
+    /// Call a webhook.
+    Hook(HookCall),
+    /// Ask for a number.
+    Metric(MetricQuery),
+}
+
+impl Probe {
+    /// Name of the webhook or metric.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Hook(hook) => &hook.name,
+            Self::Metric(metric) => &metric.name,
+        }
+    }
+}
+
+/// The call of a webhook: a POST of `{"name","namespace","phase","checksum","metadata"?}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookCall {
+    /// Name of the webhook.
+    pub name: String,
+    /// When it is called.
+    pub kind: HookType,
+    /// Address.
+    pub url: String,
+    /// Time-out of one try.
+    pub timeout: Duration,
+    /// How often a failed call is repeated.
+    pub retries: u32,
+    /// Accept any TLS certificate.
+    pub disable_tls: bool,
+    /// The body.
+    pub payload: HookPayload,
+}
+
+/// The body of a webhook call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HookPayload {
+    /// Name of the Canary.
+    pub name: String,
+    /// Namespace of the Canary.
+    pub namespace: String,
+    /// Phase of the Canary.
+    pub phase: String,
+    /// Identifies one revision of workload and configs.
+    pub checksum: String,
+    /// The webhook's metadata.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<BTreeMap<String, String>>,
+}
+
+/// The query of one metric.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricQuery {
+    /// Name of the metric.
+    pub name: String,
+    /// The server.
+    pub server: MetricServer,
+    /// The query, rendered.
+    pub query: String,
+    /// Time range of the metric, as the manifest wrote it, for servers that need it apart from
+    /// the query.
+    pub interval: String,
+    /// Factor that brings the answer to the metric's unit.
+    pub scale: f64,
+    /// Whether the value is cut to a whole number before it is compared.
+    pub whole: bool,
+    /// Values that pass.
+    pub bound: ThresholdRange,
+}
+
+/// A metrics server.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MetricServer {
+    /// Kind.
+    pub kind: MetricProviderType,
+    /// Address.
+    pub address: String,
+    /// Headers of every request.
+    pub headers: BTreeMap<String, Vec<String>>,
+    /// Secret with the credentials: namespace and name.
+    pub secret: Option<(String, String)>,
+    /// Region.
+    pub region: Option<String>,
+    /// Accept any TLS certificate.
+    pub insecure_skip_verify: bool,
+}
+
+/// What came of a probe.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// A webhook agreed.
+    Agreed,
+    /// A webhook disagreed or could not be reached; the text says how.
+    Refused(String),
+    /// A metric has a value.
+    Value(f64),
+    /// A metric has no value that can be judged: none, not a number, stale. Never a pass.
+    NoData(String),
+    /// A metric could not be asked for. Never a pass.
+    Unavailable(String),
+}
+
+/// Answers to a [`Check`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The check.
+    pub id: String,
+    /// Outcomes by stage and probe; shorter than the check when a stage stopped it.
+    pub stages: Vec<Vec<Outcome>>,
+}
+
+impl Probe {
+    /// Whether this outcome ends the check with its stage: a refusal or failure, or the consent
+    /// of a rollback hook.
+    pub fn stops(&self, outcome: &Outcome) -> bool {
+        match (self, outcome) {
+            (Self::Hook(hook), outcome) => {
+                (hook.kind == HookType::Rollback) == (*outcome == Outcome::Agreed)
+            }
+            (Self::Metric(metric), Outcome::Value(value)) => !metric.bound.admits(*value),
+            (Self::Metric(_), _) => true,
+        }
+    }
+}
+
+impl ThresholdRange {
+    /// Whether a value passes: it is a number within the bounds, bounds included.
+    pub fn admits(&self, value: f64) -> bool {
+        !value.is_nan()
+            && self.min.is_none_or(|min| value >= min)
+            && self.max.is_none_or(|max| value <= max)
+    }
+}
