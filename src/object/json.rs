@@ -29,11 +29,7 @@ impl Json {
 
     /// First `bytes` bytes of the text's SHA-256, in hexadecimal.
     pub fn digest(&self, bytes: usize) -> String {
-        Sha256::digest(self.0.as_bytes())
-            .iter()
-            .take(bytes)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        digest(self.0.as_bytes(), bytes)
     }
 }
 
@@ -41,6 +37,17 @@ impl Serialize for Json {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.value().serialize(serializer)
     }
+}
+
+/// First `bytes` bytes of the SHA-256 of `data`, in hexadecimal.
+pub fn digest(data: &[u8], bytes: usize) -> String {
+    let mut text = String::with_capacity(2 * bytes);
+    for byte in Sha256::digest(data).iter().take(bytes) {
+        for nibble in [byte >> 4, byte & 15] {
+            text.push(char::from_digit(nibble.into(), 16).unwrap_or_default());
+        }
+    }
+    text
 }
 
 /// The JSON merge patch (RFC 7396) that turns `old` into `new`; `None` when they are equal.

@@ -6,7 +6,7 @@ mod json;
 mod kind;
 mod want;
 
-pub use json::{Json, merge_diff};
+pub use json::{Json, digest, merge_diff};
 pub use kind::{Kind, Scope};
 pub use want::Want;
 
