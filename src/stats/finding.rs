@@ -162,7 +162,7 @@ impl Finding {
             || metric.clone(),
             |bound| format!("{metric} (requests slower than {bound})"),
         );
-        let level = Rounded(100.0 * (1.0 - alpha));
+        let level = (1e6 * (1.0 - alpha)).round() / 1e4;
         match detail.ratio.get(*stream) {
             Some(_) if *by_objective => format!("canary {subject} judged by the objective"),
             Some(Some(RatioInterval {
@@ -244,9 +244,7 @@ impl fmt::Display for Rounded {
         let value = self.0;
         if value >= 1e6 {
             f.write_str("over a million")
-        } else if value >= 9.95 && (value - value.round()).abs() < 1e-9 || value >= 99.95 {
-            write!(f, "{value:.0}")
-        } else if (9.95..90.0).contains(&value) {
+        } else if value >= 9.95 {
             write!(f, "{value:.0}")
         } else if value >= 0.095 || value == 0.0 {
             let text = format!("{value:.1}");

@@ -144,10 +144,11 @@ impl Strata {
     }
 }
 
-fn added(one: [f64; 4], other: [f64; 4]) -> [f64; 4] {
-    let [a, b, c, d] = one;
-    let [e, f, g, h] = other;
-    [a + e, b + f, c + g, d + h]
+fn added(mut one: [f64; 4], other: [f64; 4]) -> [f64; 4] {
+    one.iter_mut()
+        .zip(other)
+        .for_each(|(total, more)| *total += more);
+    one
 }
 
 /// The conditional binomial likelihood of ln r over the strata that have both sides.

@@ -12,7 +12,7 @@ pub struct Look {
     #[serde(serialize_with = "super::finding::whole")]
     pub t: f64,
     /// Seconds since the previous look.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub dt: f64,
     /// The step of the release; another step than before starts new pass evidence.
     #[serde(default)]
@@ -22,10 +22,10 @@ pub struct Look {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<f64>,
     /// Whether over a fifth of the canary's ready pods are younger than 60 s.
-    #[serde(default, deserialize_with = "or_false")]
+    #[serde(default, deserialize_with = "or_default")]
     pub cold: bool,
     /// The numbers, by metric name. A metric that is missing showed nothing.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub metrics: BTreeMap<String, Reading>,
 }
 
@@ -133,8 +133,13 @@ fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or(f64::NAN)
 }
 
-fn or_false<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or(false))
+/// Null counts as missing.
+fn or_default<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -148,6 +153,13 @@ mod tests {
             let reading: Reading = serde_json::from_str(json).unwrap();
             assert_eq!(reading, Reading::default(), "{json}");
         }
+    }
+
+    #[test]
+    fn look_with_nulls_is_one_that_lacks_them() {
+        let nulls = r#"{"t":1,"dt":null,"next":null,"cold":null,"metrics":null}"#;
+        let nulls: Look = serde_json::from_str(nulls).unwrap();
+        assert_eq!(nulls, serde_json::from_str(r#"{"t":1}"#).unwrap());
     }
 
     #[test]
