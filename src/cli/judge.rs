@@ -65,3 +65,27 @@ pub fn run(args: &JudgeArgs) -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::{Command, FromArgMatches};
+
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<JudgeArgs, clap::Error> {
+        let matches = JudgeArgs::augment_args(Command::new("judge")).try_get_matches_from(words)?;
+        JudgeArgs::from_arg_matches(&matches)
+    }
+
+    #[test]
+    fn arguments_name_a_file_or_standard_input() {
+        JudgeArgs::augment_args(Command::new("judge")).debug_assert();
+        assert_eq!(parse(&["judge", "-"]).unwrap().file, PathBuf::from("-"));
+        assert_eq!(
+            parse(&["judge", "looks.jsonl"]).unwrap().file,
+            PathBuf::from("looks.jsonl")
+        );
+        assert!(parse(&["judge"]).is_err());
+    }
+}

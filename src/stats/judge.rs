@@ -374,3 +374,97 @@ fn counts_requests(metric: &MetricConfig) -> bool {
 fn rounded_up(requests: f64) -> f64 {
     (requests - 1e-9).ceil().max(0.0)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::float_cmp)]
+    use super::*;
+
+    fn config(json: &str) -> JudgeConfig {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn look(json: &str) -> Look {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn new_without_metrics_judges_errors_and_latency() {
+        let judge = Judge::new(config("{}")).unwrap();
+        let names: Vec<&String> = judge.state().metrics.keys().collect();
+        assert_eq!(names, ["errors", "latency"]);
+        assert_eq!(config(r#"{"metrics":[]}"#), JudgeConfig::default());
+    }
+
+    #[test]
+    fn fail_is_final_and_keeps_its_culprit() {
+        let mut judge = Judge::new(config(
+            r#"{"metrics":[{"name":"a","kind":"ratio"},{"name":"b","kind":"ratio"}]}"#,
+        ))
+        .unwrap();
+        let bad = look(
+            r#"{"t":1,"dt":15,"metrics":{"a":{"primary":[1000,5],"canary":[1000,5]},"b":{"primary":[1000,5],"canary":[1000,90]}}}"#,
+        );
+        let good = look(
+            r#"{"t":2,"dt":15,"metrics":{"a":{"primary":[1000,5],"canary":[1000,5]},"b":{"primary":[1000,90],"canary":[1000,5]}}}"#,
+        );
+        for _ in 0..4 {
+            judge.look(&bad);
+        }
+        for _ in 0..50 {
+            assert_eq!(
+                judge.look(&good).verdict,
+                Verdict::Fail { metric: "b".into() }
+            );
+        }
+    }
+
+    #[test]
+    fn resume_under_another_configuration_is_refused() {
+        let one = Judge::new(config(r#"{"metrics":[{"name":"a","kind":"ratio"}]}"#)).unwrap();
+        for other in [
+            r#"{"metrics":[{"name":"b","kind":"ratio"}]}"#,
+            r#"{"metrics":[{"name":"a","kind":"scalar"}]}"#,
+            r#"{"metrics":[{"name":"a","kind":"ratio"},{"name":"b","kind":"ratio"}]}"#,
+        ] {
+            let error = Judge::resume(config(other), one.state().clone()).unwrap_err();
+            assert!(matches!(error, ResumeError::Foreign { .. }), "{error}");
+        }
+        let mut altered = one.state().clone();
+        altered.max_log_e = f64::NAN;
+        let error = Judge::resume(one.config().clone(), altered).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                ResumeError::Altered {
+                    field: "maxLogE",
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn state_of_a_long_release_stays_small() {
+        let mut judge = Judge::new(JudgeConfig::default()).unwrap();
+        let le = "[0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,5,10]";
+        for t in 0..400 {
+            let (bad, step) = (t % 7, t / 20);
+            let look = look(&format!(
+                r#"{{"t":{t}.25,"dt":15,"step":{step},"next":0.3,"metrics":{{"errors":{{"primary":[601,{bad}],"canary":[123,1]}},
+                "latency":{{"le":{le},"primary":[2,8,98,286,509,64{bad},659,660,660,660,660,660],"canary":[0,0,14,52,105,154,163,165,165,165,165,165]}}}}}}"#
+            ));
+            judge.look(&look);
+        }
+        let streams: usize = judge
+            .state()
+            .metrics
+            .values()
+            .map(|metric| metric.streams.len())
+            .sum();
+        assert_eq!(streams, 3);
+        let size = serde_json::to_string(judge.state()).unwrap().len();
+        assert!(size < 800 * streams, "{size} bytes");
+    }
+}

@@ -32,6 +32,7 @@ mod metric;
 pub mod passing;
 pub mod primitive;
 pub mod scalar;
+mod sentence;
 pub mod state;
 pub mod stream;
 

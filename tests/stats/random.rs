@@ -1,6 +1,6 @@
 //! Seeded random numbers, the same on every machine.
 
-/// SplitMix64.
+/// The `SplitMix64` generator.
 pub struct Random(pub u64);
 
 impl Random {

@@ -271,3 +271,97 @@ impl Fields<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn validate_of_an_unusable_setting_names_it() {
+        let metric = |settings: &str| format!(r#"{{"metrics":[{{"name":"m",{settings}}}]}}"#);
+        let cases = [
+            (r#"{"alpha":0}"#.to_owned(), "alpha is 0"),
+            (r#"{"beta":1}"#.to_owned(), "beta is 1"),
+            (r#"{"minRequests":-1}"#.to_owned(), "minRequests is -1"),
+            (
+                metric(r#""kind":"ratio","maxRatio":0"#),
+                "metrics[m].maxRatio is 0",
+            ),
+            (
+                metric(r#""kind":"ratio","maxRatio":3"#),
+                "metrics[m].badRatio is 2",
+            ),
+            (
+                metric(r#""kind":"ratio","maxIncrease":2"#),
+                "metrics[m].maxIncrease is 2",
+            ),
+            (metric(r#""kind":"ratio","harm":0"#), "metrics[m].harm is 0"),
+            (
+                metric(r#""kind":"ratio","dispersion":0.5"#),
+                "metrics[m].dispersion is 0.5",
+            ),
+            (
+                metric(r#""kind":"ratio","objective":null,"compare":"objective""#),
+                "metrics[m].compare is objective",
+            ),
+            (
+                metric(r#""kind":"ratio","weight":0"#),
+                "metrics[m].weight is 0",
+            ),
+            (
+                metric(r#""kind":"ratio","critical":false"#),
+                "metrics is without a critical metric",
+            ),
+            (
+                metric(r#""kind":"histogram","badSlower":0.01"#),
+                "metrics[m].badSlower is 0.01",
+            ),
+            (
+                metric(r#""kind":"histogram","objective":0.1"#),
+                "metrics[m].objective is 0.1: set `bound` too",
+            ),
+            (
+                metric(r#""kind":"histogram","bound":-1"#),
+                "metrics[m].bound is -1",
+            ),
+            (
+                metric(r#""kind":"scalar","min":2,"max":1"#),
+                "metrics[m].max is 1",
+            ),
+            (
+                r#"{"metrics":[{"name":"","kind":"ratio"}]}"#.to_owned(),
+                "metrics[0].name is empty",
+            ),
+            (
+                r#"{"metrics":[{"name":"m","kind":"ratio"},{"name":"m","kind":"scalar"}]}"#
+                    .to_owned(),
+                "metrics[1].name is m",
+            ),
+        ];
+        for (json, expected) in cases {
+            let config: JudgeConfig = serde_json::from_str(&json).unwrap();
+            let error = config.validate().unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{json}: {error}");
+        }
+    }
+
+    #[test]
+    fn config_with_every_setting_round_trips() {
+        let json = r#"{"alpha":0.05,"beta":0.1,"minRequests":10.0,"metrics":[
+            {"name":"r","weight":2.0,"critical":false,"kind":"ratio","maxRatio":1.5,"maxIncrease":0.1,"badRatio":3.0,
+             "harm":0.02,"objective":null,"holdAbove":null,"compare":"primary","dispersion":2.5,"skipCold":true},
+            {"name":"h","weight":1.0,"critical":true,"kind":"histogram","maxSlower":0.1,"maxIncrease":0.1,
+             "badSlower":0.5,"harm":0.02,"bound":0.3,"objective":0.1,"holdAbove":0.2,"compare":"objective",
+             "dispersion":"auto","skipCold":false},
+            {"name":"s","weight":1.0,"critical":true,"kind":"scalar","maxRatio":2.0,"maxIncrease":1.0,
+             "worse":"lower","min":1.0,"max":2.0,"skipCold":false}]}"#;
+        let config: JudgeConfig = serde_json::from_str(json).unwrap();
+        config.validate().unwrap();
+        let written = serde_json::to_value(&config).unwrap();
+        assert_eq!(
+            written,
+            serde_json::from_str::<serde_json::Value>(json).unwrap()
+        );
+    }
+}
