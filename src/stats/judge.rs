@@ -101,7 +101,10 @@ impl Judge {
             ("stepSeconds", state.step_seconds),
             ("maxLogE", state.max_log_e),
         ];
-        if let Some((field, found)) = numbers.into_iter().find(|(_, value)| !is_count(*value)) {
+        if let Some((field, found)) = numbers
+            .into_iter()
+            .find(|(_, value)| !(*value >= 0.0 && value.is_finite()))
+        {
             return Err(ResumeError::Altered { field, found });
         }
         Ok(Self {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use haldane::stats::primitive::LARGEST_COUNT;
 use haldane::stats::{
     Finding, Judge, JudgeConfig, JudgeState, Look, Reading, Side, StepId, Verdict,
 };
@@ -151,9 +152,8 @@ proptest! {
 }
 
 #[test]
-fn counts_up_to_two_to_the_fifty_three_give_finite_findings() {
-    let huge = 9_007_199_254_740_992.0;
-    let counts = [0.0, 1.0, 1e6, huge];
+fn counts_up_to_the_largest_give_finite_findings_that_resume() {
+    let counts = [0.0, 1.0, 1e6, 9_007_199_254_740_992.0, LARGEST_COUNT];
     let config = r#"{"metrics":[{"name":"errors","kind":"ratio"}]}"#;
     for n0 in counts {
         for n1 in counts {
@@ -182,6 +182,7 @@ fn counts_up_to_two_to_the_fifty_three_give_finite_findings() {
                         numbers_of(&finding).into_iter().all(f64::is_finite),
                         "{finding:?}"
                     );
+                    Judge::resume(judge.config().clone(), judge.state().clone()).unwrap();
                 }
             }
         }
