@@ -1,1 +1,3 @@
 //! Where commands are parsed and run: one file per command.
+
+pub mod judge;
