@@ -20,7 +20,7 @@ kubectl() { "$BIN_KUBERNETES/kubectl" --kubeconfig "$dir/admin.kubeconfig" "$@";
 
 start() { # name, program, flags...
   local name=$1; shift
-  setsid "$@" >"$dir/log/$name.log" 2>&1 </dev/null 9>&- &
+  setsid "$@" >"$dir/log/$name.log" 2>&1 </dev/null &
   echo $! >"$dir/run/$name.pid"
 }
 # A pid file alone proves nothing: the number may have been given to another process since.

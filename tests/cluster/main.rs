@@ -14,7 +14,9 @@ async fn admin() -> Client {
     let path = std::env::var("HALDANE_TEST_KUBECONFIG")
         .expect("HALDANE_TEST_KUBECONFIG names the control plane's kubeconfig: run tests/run.sh");
     let kubeconfig = Kubeconfig::read_from(path).unwrap();
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .unwrap();
     Client::try_from(config).unwrap()
 }
 
@@ -29,7 +31,16 @@ async fn api_server_answers_its_version() {
 #[ignore = "needs a control plane (tests/run.sh)"]
 async fn virtual_service_definition_is_served_in_v1() {
     let definitions: Api<CustomResourceDefinition> = Api::all(admin().await);
-    let definition = definitions.get("virtualservices.networking.istio.io").await.unwrap();
-    let served: Vec<_> = definition.spec.versions.iter().filter(|version| version.served).map(|version| version.name.as_str()).collect();
+    let definition = definitions
+        .get("virtualservices.networking.istio.io")
+        .await
+        .unwrap();
+    let served: Vec<_> = definition
+        .spec
+        .versions
+        .iter()
+        .filter(|version| version.served)
+        .map(|version| version.name.as_str())
+        .collect();
     assert!(served.contains(&"v1"), "served: {served:?}");
 }
