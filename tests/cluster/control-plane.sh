@@ -107,9 +107,9 @@ up() {
     --client-ca-file="$dir/pki/ca.crt" --token-auth-file="$dir/pki/tokens.csv" --authorization-mode=RBAC \
     --service-account-issuer=https://kubernetes.default.svc --service-account-key-file="$dir/pki/service-account.pub" \
     --service-account-signing-key-file="$dir/pki/service-account.key" \
-    --max-requests-inflight=3000 --max-mutating-requests-inflight=1000
+    --disable-admission-plugins=TaintNodesByCondition --max-requests-inflight=3000 --max-mutating-requests-inflight=1000
   await "the API server's readiness" kubectl get --raw /readyz
-  # Nothing plays the kubelet's part for a Node: what watches Nodes' leases would evict or delete the tests' pods.
+  # The Node has no kubelet: what watches Nodes' heartbeats would evict or delete the tests' pods.
   start kube-controller-manager "$BIN_KUBERNETES/kube-controller-manager" --kubeconfig="$dir/pki/controller.kubeconfig" \
     --bind-address=127.0.0.1 --secure-port=0 --leader-elect=false --use-service-account-credentials \
     --service-account-private-key-file="$dir/pki/service-account.key" --root-ca-file="$dir/pki/ca.crt" \
@@ -118,6 +118,7 @@ up() {
     --concurrent-deployment-syncs=10 --concurrent-replicaset-syncs=10 --concurrent-service-endpoint-syncs=10
   kubectl create --validate=false -f "$CRD_FOLDER" >"$dir/log/crds.log"
   kubectl wait --for=condition=Established --all customresourcedefinitions --timeout=60s >>"$dir/log/crds.log"
+  kubectl create --validate=false -f - >>"$dir/log/crds.log" <<<'{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node"}}'
   await "the service account of namespace default" kubectl get serviceaccount default
   if [ -n "${OWNER:-}" ]; then
     # shellcheck disable=SC2016 # expanded by the guard
