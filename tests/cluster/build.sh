@@ -51,10 +51,10 @@ crds() { # folder
 prometheus() { # folder
   if type -P prometheus >/dev/null; then cp "$(type -P prometheus)" "$1/"; return; fi
   cd "$1"
-  if ! apt-get download -q prometheus; then
+  if ! apt-get download -q -o APT::Sandbox::User=root prometheus; then
     [ "$(id -u)" = 0 ] || fail "no Prometheus: as root, run 'apt-get update' or 'apt-get install prometheus'"
     apt-get update -q
-    apt-get download -q prometheus
+    apt-get download -q -o APT::Sandbox::User=root prometheus
   fi
   dpkg-deb --extract prometheus_*.deb package
   mv package/usr/bin/prometheus .
