@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Runs every check and test of the project, and first installs what they need.
+#   tests/run.sh                     everything
+#   tests/run.sh --without-cluster   not the tests that need a real API server
+#   tests/run.sh --quick             format, lints and tests only: the loop while writing code
+# Exit status: 0 everything asked for ran and passed; 1 something failed; 2 wrong use; 3 something was left out, as the summary says.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+# shellcheck source=cluster/versions
+. tests/cluster/versions
+
+quick='' with_cluster=yes
+for argument; do
+  case $argument in
+    --quick) quick=yes ;;
+    --without-cluster) with_cluster='' ;;
+    *) sed -n '2,6s/^# *//p' "$0" >&2; exit 2 ;;
+  esac
+done
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/haldane-tests.XXXXXX")
+clean_up() {
+  [ ! -d "$work/cluster" ] || tests/cluster/control-plane.sh down "$work/cluster"
+  if [ -e "$work/keep" ]; then echo "The control plane's state and logs: $work/cluster"; else rm -rf "$work"; fi
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM HUP
+
+# Each stage runs in a shell of its own that ends at its first failing command.
+summary=() failed=0 left_out=0
+stage() { # title, function
+  local started=$SECONDS outcome
+  printf '\n=== %s\n' "$1"
+  ( set -e; "$2" )
+  case $? in
+    0) outcome=passed ;;
+    3) outcome="LEFT OUT: $(cat "$work/reason")"; left_out=1 ;;
+    *) outcome=FAILED; failed=1 ;;
+  esac
+  summary+=("$(printf '%5d s  %-22s %s' $((SECONDS - started)) "$1" "$outcome")")
+  echo "${summary[-1]}"
+}
+leave_out() { # reason
+  echo "$*" >"$work/reason"
+  exit 3
+}
+# Installs the Debian package when the program is missing; leaves the stage out when that is not possible.
+need() { # program, package
+  if command -v "$1" >/dev/null; then return; fi
+  command -v apt-get >/dev/null || leave_out "no $1, and no apt-get to install it"
+  [ "$(id -u)" = 0 ] || leave_out "no $1: install it with 'apt-get install $2', or run this as root"
+  apt-get install -q -y --no-install-recommends "$2" || { apt-get update -q && apt-get install -q -y --no-install-recommends "$2"; }
+}
+need_go() {
+  local have
+  have=$(go env GOVERSION 2>/dev/null) || leave_out "no Go: install $GO_AT_LEAST or newer"
+  have=${have#go}
+  [ "$(printf '%s\n' "$GO_AT_LEAST" "$have" | sort -V | head -n 1)" = "$GO_AT_LEAST" ] || leave_out "Go $have is too old: install $GO_AT_LEAST or newer"
+}
+
+tools() {
+  command -v cargo >/dev/null || { echo "no cargo: install Rust (rustup.rs)" >&2; return 1; }
+  local component
+  for component in fmt clippy; do
+    cargo $component --version >/dev/null 2>&1 || rustup component add "${component/fmt/rustfmt}"
+  done
+  need cc gcc # ring compiles its assembly
+}
+format() { cargo fmt --all --check; }
+lints() { cargo clippy --locked --all-targets -- -D warnings; }
+tests() { cargo test --locked --no-fail-fast; }
+documentation() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps; }
+dependencies() {
+  tests/cluster/build.sh cargo-deny
+  "$BIN_CARGO_DENY/cargo-deny" --locked check bans licenses sources
+}
+chart() {
+  need_go
+  tests/cluster/build.sh helm
+  "$BIN_HELM/helm" lint --strict charts/haldane
+  "$BIN_HELM/helm" template haldane charts/haldane --include-crds >/dev/null
+}
+cluster() {
+  need_go
+  need openssl openssl
+  tests/cluster/build.sh prometheus || leave_out "no Prometheus, for the reason above"
+  tests/cluster/build.sh kubernetes etcd crds helm
+  cargo build --locked
+  OWNER=$$ tests/cluster/control-plane.sh up "$work/cluster"
+  eval "$(tests/cluster/control-plane.sh env "$work/cluster")"
+  tests/cluster/control-plane.sh status "$work/cluster"
+  export HALDANE_TEST_BIN=${CARGO_TARGET_DIR:-$PWD/target}/debug/haldane HALDANE_TEST_HELM=$BIN_HELM/helm
+  touch "$work/keep"
+  # Most of a cluster test is waiting, so more of them than cores. A hanging one ends before the machine's patience does.
+  timeout --foreground --kill-after=30s 40m cargo test --locked --test cluster -- --include-ignored --test-threads=4
+  rm "$work/keep"
+}
+
+stage "tools" tools
+stage "format" format
+stage "lints" lints
+stage "tests" tests
+if [ -z "$quick" ]; then
+  stage "documentation" documentation
+  stage "dependencies" dependencies
+  stage "chart" chart
+  if [ -n "$with_cluster" ]; then stage "cluster tests" cluster; fi
+fi
+
+printf '\n=== summary\n'
+printf '%s\n' "${summary[@]}"
+if [ $failed = 1 ]; then exit 1; fi
+if [ $left_out = 1 ]; then exit 3; fi
