@@ -1,1 +1,245 @@
 //! Route APIs: from weights to the objects of a mesh or gateway.
+//!
+//! A [`Router`] is pure: it is told what traffic should look like and what is there, and answers
+//! with the objects that should be there. It never moves traffic by itself: a foreign edit is
+//! healed to what [`Traffic`] says and to nothing else.
+
+pub mod istio;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use kube::ResourceExt;
+use serde::Serialize;
+
+use crate::{
+    api::{Canary, Provider},
+    object::{Key, Object, Owner, Want},
+};
+
+/// What traffic should look like now, derived from a Canary's status.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Traffic {
+    /// Share of requests, in percent, that the canary gets; the primary gets the rest. Requests
+    /// that an A/B test catches are not counted.
+    pub canary_weight: i32,
+    /// Send the canary a copy of each request. Holds only while it has no weight.
+    pub mirrored: bool,
+    /// An A/B test runs: requests that match go to the canary.
+    pub ab: bool,
+    /// Cookie that keeps users on the canary, `name=value`; `None` outside a release.
+    pub cookie: Option<String>,
+    /// Cookie that keeps users on the primary, `name=value`.
+    pub primary_cookie: Option<String>,
+    /// Cookie of the release before, to be taken back from users, `name=value`.
+    pub previous_cookie: Option<String>,
+}
+
+impl Traffic {
+    /// The canary's share in percent, 0 to 100 whatever the status says.
+    pub fn canary(&self) -> i32 {
+        self.canary_weight.clamp(0, 100)
+    }
+
+    /// The primary's share in percent.
+    pub fn primary(&self) -> i32 {
+        100 - self.canary()
+    }
+
+    /// Whether the canary gets copies of requests.
+    pub fn mirrors(&self) -> bool {
+        self.mirrored && self.canary() == 0
+    }
+}
+
+/// What the live route gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Weights {
+    /// Weight of the primary.
+    pub primary: i32,
+    /// Weight of the canary.
+    pub canary: i32,
+    /// Whether requests are copied to the canary.
+    pub mirrored: bool,
+}
+
+/// What a route API can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a row of a table, not a state"
+)]
+pub struct Capabilities {
+    /// Split requests by weight.
+    pub weights: bool,
+    /// Choose requests by header (A/B tests).
+    pub headers: bool,
+    /// Send copies of requests to the canary.
+    pub mirror: bool,
+    /// Keep users on one version by cookies.
+    pub sticky: bool,
+}
+
+/// Why a route cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// The provider has no router in this build.
+    #[error("spec.provider {found} is not supported; use istio or kubernetes")]
+    Unsupported {
+        /// The provider as manifests spell it.
+        found: String,
+    },
+    /// The Canary has no `spec.service`.
+    #[error("Canary {canary} has no spec.service; add spec.service.port")]
+    NoService {
+        /// `NAME.NAMESPACE` of the Canary.
+        canary: String,
+    },
+    /// A delegate VirtualService was given hosts or gateways.
+    #[error(
+        "VirtualService {route} cannot have hosts and gateways when delegation enabled; \
+         remove spec.service.hosts and spec.service.gateways, or spec.service.delegation"
+    )]
+    Delegation {
+        /// `NAME.NAMESPACE` of the VirtualService.
+        route: String,
+    },
+}
+
+/// A route API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Router {
+    /// Istio: a VirtualService and two DestinationRules.
+    Istio,
+    /// No route at all: the apex Service selects the primary, and the canary is reached by its
+    /// own Service only.
+    Kubernetes,
+}
+
+/// The router of a provider.
+///
+/// # Errors
+/// [`RouteError::Unsupported`] for a provider without a router.
+pub fn router(provider: Provider) -> Result<Router, RouteError> {
+    match provider {
+        Provider::Istio => Ok(Router::Istio),
+        Provider::Kubernetes => Ok(Router::Kubernetes),
+        Provider::Apisix
+        | Provider::AppMesh
+        | Provider::AppMeshV1Beta2
+        | Provider::Contour
+        | Provider::GatewayApiV1
+        | Provider::GatewayApiV1Beta1
+        | Provider::Gloo
+        | Provider::Knative
+        | Provider::Kuma
+        | Provider::Linkerd
+        | Provider::Nginx
+        | Provider::Osm
+        | Provider::Skipper
+        | Provider::SmiV1Alpha1
+        | Provider::SmiV1Alpha2
+        | Provider::SmiV1Alpha3
+        | Provider::Traefik => Err(RouteError::Unsupported {
+            found: serde_json::to_value(provider)
+                .ok()
+                .and_then(|name| name.as_str().map(str::to_owned))
+                .unwrap_or_default(),
+        }),
+    }
+}
+
+impl Router {
+    /// What the route API can do.
+    pub const fn capabilities(self) -> Capabilities {
+        match self {
+            Self::Istio => Capabilities {
+                weights: true,
+                headers: true,
+                mirror: true,
+                sticky: true,
+            },
+            Self::Kubernetes => Capabilities {
+                weights: false,
+                headers: false,
+                mirror: false,
+                sticky: false,
+            },
+        }
+    }
+
+    /// The objects that the router reads and writes.
+    pub fn keys(self, canary: &Canary) -> Vec<Key> {
+        match self {
+            Self::Istio => istio::keys(canary),
+            Self::Kubernetes => Vec::new(),
+        }
+    }
+
+    /// The objects that should be there, in the order in which they are to be written.
+    /// `observed` holds those of [`keys`](Self::keys) that exist.
+    ///
+    /// # Errors
+    /// When the Canary's spec describes no route.
+    pub fn want(
+        self,
+        canary: &Canary,
+        traffic: &Traffic,
+        observed: &BTreeMap<Key, Arc<Object>>,
+    ) -> Result<Vec<Want>, RouteError> {
+        match self {
+            Self::Istio => istio::want(canary, traffic, observed),
+            Self::Kubernetes => Ok(Vec::new()),
+        }
+    }
+
+    /// What the live route gives; `None` when there is no route to the canary.
+    pub fn weights(
+        self,
+        canary: &Canary,
+        observed: &BTreeMap<Key, Arc<Object>>,
+    ) -> Option<Weights> {
+        match self {
+            Self::Istio => istio::weights(canary, observed),
+            Self::Kubernetes => None,
+        }
+    }
+
+    /// The objects as they were before the Canary took them over (`revertOnDeletion`); those of
+    /// which nothing is known are left out.
+    pub fn restore(self, canary: &Canary, observed: &BTreeMap<Key, Arc<Object>>) -> Vec<Want> {
+        match self {
+            Self::Istio => istio::restore(canary, observed),
+            Self::Kubernetes => Vec::new(),
+        }
+    }
+}
+
+/// Names that routes are made of.
+struct Names {
+    namespace: String,
+    apex: String,
+    primary: String,
+    canary: String,
+}
+
+impl Names {
+    fn of(canary: &Canary) -> Self {
+        let apex = canary.spec.apex_name();
+        Self {
+            namespace: canary.namespace().unwrap_or_default(),
+            apex: apex.to_owned(),
+            primary: format!("{apex}-primary"),
+            canary: format!("{apex}-canary"),
+        }
+    }
+}
+
+/// The Canary as controller of the objects that are created for it.
+fn owner(canary: &Canary) -> Option<Owner> {
+    Some(Owner {
+        kind: "Canary".to_owned(),
+        name: canary.name_any(),
+        uid: canary.uid()?,
+        controller: true,
+    })
+}

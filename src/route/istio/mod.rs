@@ -1,0 +1,127 @@
+//! Istio: the VirtualService S splits requests between the hosts S-primary and S-canary, each
+//! with a DestinationRule of its own.
+
+mod adoption;
+mod affinity;
+mod matching;
+mod virtual_service;
+
+pub mod eval;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde_json::{Value, json};
+
+use super::{Names, RouteError, Traffic, Weights, owner};
+use crate::{
+    api::{Canary, FLUX_DISABLED, service::Service},
+    object::{Key, Kind, Object, Want},
+};
+
+pub(super) use adoption::restore;
+use virtual_service::Route;
+
+type Observed = BTreeMap<Key, Arc<Object>>;
+
+/// The DestinationRules and the VirtualService, in the order in which they are written: a route
+/// is never there before its destinations.
+pub(super) fn keys(canary: &Canary) -> Vec<Key> {
+    let names = Names::of(canary);
+    vec![
+        Key::new(Kind::DestinationRule, &names.namespace, &names.canary),
+        Key::new(Kind::DestinationRule, &names.namespace, &names.primary),
+        route_key(&names),
+    ]
+}
+
+fn route_key(names: &Names) -> Key {
+    Key::new(Kind::VirtualService, &names.namespace, &names.apex)
+}
+
+pub(super) fn want(
+    canary: &Canary,
+    traffic: &Traffic,
+    observed: &Observed,
+) -> Result<Vec<Want>, RouteError> {
+    let names = Names::of(canary);
+    let service = canary
+        .spec
+        .service
+        .as_ref()
+        .ok_or_else(|| RouteError::NoService {
+            canary: format!("{}.{}", names.apex, names.namespace),
+        })?;
+    let spec = virtual_service::spec(&Route {
+        names: &names,
+        service,
+        analysis: &canary.spec.analysis,
+        traffic,
+    })?;
+    let mut route = Want::new(route_key(&names), json!({ "spec": spec }));
+    let apex = service.apex.clone().unwrap_or_default();
+    route.labels = apex.labels.unwrap_or_default();
+    route.annotations = apex.annotations.unwrap_or_default();
+    route
+        .annotations
+        .extend(FLUX_DISABLED.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    if let Some(existing) = observed.get(&route.key) {
+        adoption::keep_original(&mut route, existing, canary);
+    }
+    let mut wants = vec![
+        destination(&names, &names.canary, service),
+        destination(&names, &names.primary, service),
+        route,
+    ];
+    for want in &mut wants {
+        want.owner = owner(canary);
+    }
+    Ok(wants)
+}
+
+fn destination(names: &Names, host: &str, service: &Service) -> Want {
+    let key = Key::new(Kind::DestinationRule, &names.namespace, host);
+    // A policy taken out of the Canary must leave the rule too: `null` asks for its absence.
+    let mut want = Want::new(
+        key,
+        json!({ "spec": { "host": host, "trafficPolicy": service.traffic_policy } }),
+    );
+    want.exact.push("/spec/trafficPolicy");
+    want
+}
+
+pub(super) fn weights(canary: &Canary, observed: &Observed) -> Option<Weights> {
+    let names = Names::of(canary);
+    live_weights(&names, observed.get(&route_key(&names))?)
+}
+
+/// Reads the last rule that names the canary: before it come only rules for cookies.
+fn live_weights(names: &Names, route: &Object) -> Option<Weights> {
+    let body = route.body.value();
+    let rules = |protocol: &str| {
+        body.pointer(protocol)
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
+            .unwrap_or_default()
+    };
+    let (rule, canary) = rules("/spec/http")
+        .iter()
+        .chain(rules("/spec/tcp"))
+        .filter_map(|rule| Some((rule, weight(rule, &names.canary)?)))
+        .next_back()?;
+    Some(Weights {
+        primary: weight(rule, &names.primary).unwrap_or_default(),
+        canary,
+        mirrored: rule.pointer("/mirror/host").and_then(Value::as_str) == Some(&names.canary),
+    })
+}
+
+/// Weight of a host in a rule; `None` when the rule does not name it.
+fn weight(rule: &Value, host: &str) -> Option<i32> {
+    let to = rule
+        .get("route")?
+        .as_array()?
+        .iter()
+        .find(|to| to.pointer("/destination/host").and_then(Value::as_str) == Some(host))?;
+    let weight = to.get("weight").and_then(Value::as_i64).unwrap_or_default();
+    Some(i32::try_from(weight).unwrap_or_default())
+}

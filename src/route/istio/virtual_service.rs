@@ -1,0 +1,209 @@
+//! The spec of the VirtualService.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::{affinity, matching};
+use crate::{
+    api::{
+        Analysis, Strategy,
+        istio::HttpMatch,
+        service::{Rewrite, Service},
+    },
+    route::{Names, RouteError, Traffic},
+};
+
+/// What a VirtualService is made from.
+pub(super) struct Route<'a> {
+    pub names: &'a Names,
+    pub service: &'a Service,
+    pub analysis: &'a Analysis,
+    pub traffic: &'a Traffic,
+}
+
+/// The fields of the spec that are ours. `null` asks for a field's absence; `tls`, `exportTo` and
+/// what else somebody may have set stay.
+pub(super) fn spec(route: &Route) -> Result<Value, RouteError> {
+    let (hosts, gateways) = route.attachment()?;
+    let (http, tcp) = if route.service.is_tcp() {
+        (Value::Null, json!([route.tcp_rule()]))
+    } else {
+        (Value::Array(route.http_rules()), Value::Null)
+    };
+    Ok(json!({ "hosts": hosts, "gateways": gateways, "http": http, "tcp": tcp }))
+}
+
+impl Route<'_> {
+    /// Hosts and gateways; a delegate has neither.
+    fn attachment(&self) -> Result<(Value, Value), RouteError> {
+        let mut hosts = self.service.hosts.clone().unwrap_or_default();
+        let mut gateways = self.service.gateways.clone().unwrap_or_default();
+        if self.delegates() {
+            return if hosts.is_empty() && gateways.is_empty() {
+                Ok((Value::Null, Value::Null))
+            } else {
+                Err(RouteError::Delegation {
+                    route: format!("{}.{}", self.names.apex, self.names.namespace),
+                })
+            };
+        }
+        if !hosts
+            .iter()
+            .any(|host| *host == self.names.apex || host == "*")
+        {
+            hosts.push(self.names.apex.clone());
+        }
+        if gateways.is_empty() {
+            gateways.push("mesh".to_owned());
+        }
+        Ok((json!(hosts), json!(gateways)))
+    }
+
+    fn delegates(&self) -> bool {
+        self.service.delegation.unwrap_or_default()
+    }
+
+    fn http_rules(&self) -> Vec<Value> {
+        let tested = self.analysis.matches.as_deref().unwrap_or_default();
+        if !tested.is_empty() {
+            return self.split_by_match(tested);
+        }
+        match &self.analysis.session_affinity {
+            Some(affinity) => affinity::rules(self, affinity),
+            None => vec![self.weighted_rule()],
+        }
+    }
+
+    /// Two rules: one for the requests that the analysis is about, one for all others.
+    ///
+    /// In an A/B test the weight is that of the others: 0, except when a broken primary must be
+    /// relieved of everything. In a canary release the weight is that of the matching requests.
+    fn split_by_match(&self, tested: &[HttpMatch]) -> Vec<Value> {
+        let canary = self.traffic.canary();
+        let of_matching = if self.traffic.ab { 100 } else { canary };
+        let of_others = match self.analysis.strategy() {
+            Strategy::AbTesting => canary,
+            Strategy::Canary | Strategy::BlueGreen => 0,
+        };
+        let mut matching = self.rule(
+            &matching::combine(tested, self.conditions()),
+            self.split(of_matching).into(),
+        );
+        if of_matching == 0 {
+            self.mirror(&mut matching);
+        }
+        let others = if of_others == 0 {
+            vec![self.destination(&self.names.primary, 100)]
+        } else {
+            self.split(of_others).into()
+        };
+        vec![matching, self.rule(self.conditions(), others)]
+    }
+
+    /// The rule that splits requests by weight.
+    pub(super) fn weighted_rule(&self) -> Value {
+        let mut rule = self.rule(self.conditions(), self.split(self.traffic.canary()).into());
+        self.mirror(&mut rule);
+        rule
+    }
+
+    /// A rule with all that the service says of requests.
+    pub(super) fn rule(&self, matches: &[HttpMatch], destinations: Vec<Value>) -> Value {
+        let service = self.service;
+        let mut rule = Map::new();
+        if !matches.is_empty() {
+            rule.insert("match".to_owned(), matching::conditions(matches));
+        }
+        let parts = [
+            ("rewrite", service.rewrite.as_ref().and_then(rewrite)),
+            (
+                "timeout",
+                service
+                    .timeout
+                    .as_ref()
+                    .filter(|t| !t.is_empty())
+                    .map(|t| json!(t)),
+            ),
+            ("retries", part(service.retries.as_ref())),
+            ("corsPolicy", part(service.cors_policy.as_ref())),
+            ("headers", part(service.headers.as_ref())),
+        ];
+        for (field, value) in parts {
+            if let Some(value) = value {
+                rule.insert(field.to_owned(), value);
+            }
+        }
+        rule.insert("route".to_owned(), Value::Array(destinations));
+        Value::Object(rule)
+    }
+
+    /// Conditions that every request has to meet; none: all requests do.
+    pub(super) fn conditions(&self) -> &[HttpMatch] {
+        self.service.matches.as_deref().unwrap_or_default()
+    }
+
+    /// Both destinations; a weight of 0 is written, so that the route shows where the canary is.
+    pub(super) fn split(&self, canary: i32) -> [Value; 2] {
+        [
+            self.destination(&self.names.primary, 100 - canary),
+            self.destination(&self.names.canary, canary),
+        ]
+    }
+
+    fn destination(&self, host: &str, weight: i32) -> Value {
+        json!({ "destination": self.host(host), "weight": weight })
+    }
+
+    /// A destination's host; with the port where a gateway could not know which one is meant.
+    fn host(&self, host: &str) -> Value {
+        let gateways = self.service.gateways.as_deref().unwrap_or_default();
+        let outside = gateways.first().is_some_and(|first| first != "mesh");
+        if self.service.port_discovery.unwrap_or_default() && (outside || self.delegates()) {
+            json!({ "host": host, "port": { "number": self.service.port } })
+        } else {
+            json!({ "host": host })
+        }
+    }
+
+    /// Adds the copying of requests to the canary, where it is on.
+    pub(super) fn mirror(&self, rule: &mut Value) {
+        if !self.traffic.mirrors() {
+            return;
+        }
+        rule["mirror"] = self.host(&self.names.canary);
+        if let Some(percent) = self.analysis.mirror_weight.filter(|percent| *percent > 0) {
+            rule["mirrorPercentage"] = json!({ "value": percent });
+        }
+    }
+
+    fn tcp_rule(&self) -> Value {
+        let ports: Vec<Value> = self
+            .conditions()
+            .iter()
+            .filter_map(|condition| condition.port.filter(|port| *port > 0))
+            .map(|port| json!({ "port": port }))
+            .collect();
+        let mut rule = json!({ "route": self.split(self.traffic.canary()) });
+        if !ports.is_empty() {
+            rule["match"] = Value::Array(ports);
+        }
+        rule
+    }
+}
+
+/// A part of the service as it is; a part without any field says nothing and is left out.
+fn part<T: Serialize>(part: Option<&T>) -> Option<Value> {
+    part.map(|part| json!(part))
+        .filter(|value| value.as_object().is_some_and(|fields| !fields.is_empty()))
+}
+
+fn rewrite(rewrite: &Rewrite) -> Option<Value> {
+    let fields: Map<String, Value> = [("uri", &rewrite.uri), ("authority", &rewrite.authority)]
+        .into_iter()
+        .filter_map(|(field, value)| {
+            let value = value.as_ref().filter(|value| !value.is_empty())?;
+            Some((field.to_owned(), json!(value)))
+        })
+        .collect();
+    (!fields.is_empty()).then_some(Value::Object(fields))
+}
