@@ -1,0 +1,74 @@
+//! Pod anti-affinity and topology spread: a primary keeps away from primaries, not from canaries.
+
+use serde_json::Value;
+
+use super::{elements_mut, selector::Selector};
+use crate::settings::Settings;
+
+/// Lets the pods of a primary spread among themselves: selectors that name the workload's own
+/// pods in `podAntiAffinity` and `topologySpreadConstraints` name the primary's.
+pub(super) fn rewrite(pod: &mut Value, name: &str, selector: &Selector, settings: &Settings) {
+    own_selectors(pod, &|key, value| {
+        names_workload(key, value, name, selector, settings).then(|| format!("{value}-primary"))
+    });
+}
+
+/// Undoes [`rewrite`].
+pub(super) fn undo(pod: &mut Value, name: &str, selector: &Selector, settings: &Settings) {
+    own_selectors(pod, &|key, value| {
+        let value = value.strip_suffix("-primary")?;
+        names_workload(key, value, name, selector, settings).then(|| value.to_owned())
+    });
+}
+
+/// Whether a label is one by which a workload is known: a selector label with the workload's
+/// name, or the label that tells primary from canary.
+fn names_workload(key: &str, value: &str, name: &str, own: &Selector, settings: &Settings) -> bool {
+    (value == name && settings.selector_labels.iter().any(|label| label == key))
+        || (key == own.label && value == own.value)
+}
+
+fn own_selectors(pod: &mut Value, rename: &dyn Fn(&str, &str) -> Option<String>) {
+    const RULES: &str = "DuringSchedulingIgnoredDuringExecution";
+    for constraint in elements_mut(pod.get_mut("topologySpreadConstraints")) {
+        label_selector(constraint, rename);
+    }
+    let Some(anti) = pod.pointer_mut("/affinity/podAntiAffinity") else {
+        return;
+    };
+    for term in elements_mut(anti.get_mut(format!("required{RULES}"))) {
+        label_selector(term, rename);
+    }
+    for weighted in elements_mut(anti.get_mut(format!("preferred{RULES}"))) {
+        if let Some(term) = weighted.get_mut("podAffinityTerm") {
+            label_selector(term, rename);
+        }
+    }
+}
+
+fn label_selector(holder: &mut Value, rename: &dyn Fn(&str, &str) -> Option<String>) {
+    let Some(selector) = holder.get_mut("labelSelector") else {
+        return;
+    };
+    if let Some(labels) = selector
+        .get_mut("matchLabels")
+        .and_then(Value::as_object_mut)
+    {
+        for (key, value) in labels {
+            if let Some(new) = value.as_str().and_then(|value| rename(key, value)) {
+                *value = Value::String(new);
+            }
+        }
+    }
+    for expression in elements_mut(selector.get_mut("matchExpressions")) {
+        let Some(key) = expression.get("key").and_then(Value::as_str) else {
+            continue;
+        };
+        let key = key.to_owned();
+        for value in elements_mut(expression.get_mut("values")) {
+            if let Some(new) = value.as_str().and_then(|value| rename(&key, value)) {
+                *value = Value::String(new);
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Checksums of configuration, equal to those that Flagger wrote to `status.trackedConfigs`.
+
+use serde_json::Value;
+
+use crate::object::digest;
+
+/// Checksum of `.data` of a ConfigMap or Secret: 16 hexadecimal digits.
+///
+/// The first 8 bytes of the SHA-256 of the text that Go's `encoding/json` gives for the map:
+/// sorted keys, no spaces, `<`, `>`, `&`, U+2028 and U+2029 escaped, `null` for a missing map.
+/// Values of a Secret stay in base64.
+pub fn checksum(data: &Value) -> String {
+    digest(go_json(data).as_bytes(), 8)
+}
+
+/// A value as Go prints it. Outside strings JSON has none of the characters that Go escapes, so
+/// the whole text can be searched.
+fn go_json(data: &Value) -> String {
+    let mut text = String::new();
+    for character in data.to_string().chars() {
+        match character {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                text.push_str(&format!("\\u{:04x}", u32::from(character)));
+            }
+            other => text.push(other),
+        }
+    }
+    text
+}

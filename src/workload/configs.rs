@@ -1,0 +1,191 @@
+//! ConfigMaps and Secrets that a workload uses, and their copies for the primary.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::{
+    POD_SPEC, WorkloadError, adopts, elements_mut,
+    owner::{is_canary, owner},
+};
+use crate::{
+    api::{CONFIG_TRACKING, Canary},
+    object::{Key, Kind, Object, Want},
+    plan::ConfigCopy,
+    settings::Settings,
+};
+
+/// A ConfigMap or Secret that a workload uses.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConfigRef {
+    /// `ConfigMap` or `Secret`.
+    pub kind: Kind,
+    /// Name, in the workload's namespace.
+    pub name: String,
+    /// Whether the workload can do without it. A name that is used twice is optional only if
+    /// both uses are.
+    pub optional: bool,
+}
+
+impl ConfigRef {
+    /// Its key in `status.trackedConfigs`: `configmap/NAME` or `secret/NAME`.
+    pub fn tracked_key(&self) -> String {
+        format!("{}/{}", self.kind.to_string().to_lowercase(), self.name)
+    }
+}
+
+/// Names of copies, by kind and name of the original.
+pub type Copies = BTreeMap<(Kind, String), String>;
+
+/// The ConfigMaps and Secrets that a workload uses in volumes and environments of its
+/// containers, sorted.
+pub fn config_refs(target: &Object) -> Vec<ConfigRef> {
+    let mut body = target.body.value();
+    let mut refs: BTreeMap<(Kind, String), bool> = BTreeMap::new();
+    if let Some(pod) = body.pointer_mut(POD_SPEC) {
+        for_each_ref(pod, &mut |kind, name, optional| {
+            let known = refs.entry((kind, name.clone())).or_insert(true);
+            *known &= optional;
+        });
+    }
+    refs.into_iter()
+        .map(|((kind, name), optional)| ConfigRef {
+            kind,
+            name,
+            optional,
+        })
+        .collect()
+}
+
+/// Makes a pod spec use copies. Names that have no copy stay.
+pub fn rename_configs(pod_spec: &mut Value, copies: &Copies) {
+    for_each_ref(pod_spec, &mut |kind, name, _| {
+        if let Some(copy) = copies.get(&(kind, name.clone())) {
+            name.clone_from(copy);
+        }
+    });
+}
+
+/// Calls `visit` with kind, name and optionality of each reference to a ConfigMap or Secret.
+fn for_each_ref(pod: &mut Value, visit: &mut dyn FnMut(Kind, &mut String, bool)) {
+    use Kind::{ConfigMap, Secret};
+    let mut field = |holder: &mut Value, kind: Kind, field: &str, name: &str| {
+        let Some(reference) = holder.get_mut(field) else {
+            return;
+        };
+        let optional = reference.get("optional") == Some(&Value::Bool(true));
+        if let Some(Value::String(name)) = reference.get_mut(name)
+            && !name.is_empty()
+        {
+            visit(kind, name, optional);
+        }
+    };
+    for volume in elements_mut(pod.get_mut("volumes")) {
+        field(volume, ConfigMap, "configMap", "name");
+        field(volume, Secret, "secret", "secretName");
+        for source in elements_mut(volume.pointer_mut("/projected/sources")) {
+            field(source, ConfigMap, "configMap", "name");
+            field(source, Secret, "secret", "name");
+        }
+    }
+    for containers in ["containers", "initContainers"] {
+        for container in elements_mut(pod.get_mut(containers)) {
+            for variable in elements_mut(container.get_mut("env")) {
+                if let Some(source) = variable.get_mut("valueFrom") {
+                    field(source, ConfigMap, "configMapKeyRef", "name");
+                    field(source, Secret, "secretKeyRef", "name");
+                }
+            }
+            for source in elements_mut(container.get_mut("envFrom")) {
+                field(source, ConfigMap, "configMapRef", "name");
+                field(source, Secret, "secretRef", "name");
+            }
+        }
+    }
+}
+
+/// Whether a ConfigMap or Secret is watched for changes and copied for the primary: tracking is
+/// on, and it has not opted out by the annotation `flagger.app/config-tracking: disabled`.
+/// Secrets must have a [tracked type](is_tracked_secret_type) besides.
+pub fn is_tracked(settings: &Settings, source: &Object) -> bool {
+    settings.config_tracking
+        && source
+            .annotations
+            .get(CONFIG_TRACKING)
+            .is_none_or(|value| !value.starts_with("disable"))
+}
+
+/// Whether Secrets of a type are tracked: credentials that people write, not those that
+/// controllers make.
+pub fn is_tracked_secret_type(kind: &str) -> bool {
+    [
+        "Opaque",
+        "kubernetes.io/basic-auth",
+        "kubernetes.io/ssh-auth",
+        "kubernetes.io/tls",
+    ]
+    .contains(&kind)
+}
+
+/// The name of a config's copy: `NAME-primary`, unless that is another Canary's too; then
+/// `NAME-TARGET-primary`. So no promotion changes what another workload's primary uses.
+///
+/// `existing` finds an object in the cache.
+///
+/// # Errors
+/// [`WorkloadError::NameConflict`] when both names belong to somebody else.
+pub fn copy_name<'a>(
+    canary: &Canary,
+    source: &Key,
+    existing: impl Fn(&Key) -> Option<&'a Object>,
+) -> Result<String, WorkloadError> {
+    let [shared, own] = copy_names(&source.name, &canary.spec.target_ref.name);
+    let find = |name: &str| existing(&Key::new(source.kind, &source.namespace, name));
+    if find(&shared).is_none_or(|copy| is_only_ours(canary, copy)) {
+        return Ok(shared);
+    }
+    if let Some(copy) = find(&own) {
+        adopts(canary, copy)?;
+    }
+    Ok(own)
+}
+
+/// The names that a config's copy may have, the usual one first.
+pub(super) fn copy_names(name: &str, target: &str) -> [String; 2] {
+    [
+        format!("{name}-primary"),
+        format!("{name}-{target}-primary"),
+    ]
+}
+
+fn is_only_ours(canary: &Canary, copy: &Object) -> bool {
+    let of_canaries: BTreeSet<bool> = copy
+        .owners
+        .iter()
+        .filter(|owner| owner.kind == Kind::Canary.to_string())
+        .map(|owner| is_canary(canary, owner))
+        .collect();
+    of_canaries == BTreeSet::from([true])
+}
+
+/// The copying of a config for the primary, under the name that [`copy_name`] gave.
+///
+/// `checksum` is that of the data which was analysed: other data is not copied.
+pub fn config_copy(
+    canary: &Canary,
+    settings: &Settings,
+    source: &Object,
+    checksum: &str,
+    name: &str,
+) -> ConfigCopy {
+    let key = Key::new(source.key.kind, &source.key.namespace, name);
+    let mut to = Want::new(key, json!({}));
+    to.labels = source.labels.clone();
+    to.labels.retain(|key, _| settings.includes_label(key));
+    to.owner = Some(owner(canary));
+    ConfigCopy {
+        from: source.key.clone(),
+        checksum: checksum.to_owned(),
+        to,
+    }
+}

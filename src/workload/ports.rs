@@ -1,0 +1,137 @@
+//! Ports of the generated services.
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::{Map, Value, json};
+
+use super::{POD_SPEC, elements};
+use crate::{api::service::Service, object::Object};
+
+/// Containers of service meshes: their ports are not the workload's.
+const SIDECARS: [&str; 2] = ["istio-proxy", "envoy"];
+
+/// The ports that a Canary asks for, the main port first.
+pub(super) fn wanted(service: &Service, target: &Value) -> Vec<Value> {
+    let target_port = target_port(service);
+    let mut main = json!({
+        "name": service.port_name(),
+        "protocol": "TCP",
+        "port": service.port,
+        "targetPort": target_port.clone(),
+    });
+    if let (Some(protocol), Value::Object(fields)) = (&service.app_protocol, &mut main) {
+        fields.insert("appProtocol".to_owned(), json!(protocol));
+    }
+    let mut ports = vec![main];
+    if service.port_discovery == Some(true) {
+        for port in discovered(target, &target_port) {
+            // The API refuses services with two ports of one name or number.
+            if !ports.iter().any(|other| clashes(other, &port)) {
+                ports.push(port);
+            }
+        }
+    }
+    ports
+}
+
+/// `targetPort`, or `port` when it is unset or 0.
+fn target_port(service: &Service) -> Value {
+    match &service.target_port {
+        Some(IntOrString::Int(number)) if *number != 0 => json!(number),
+        Some(IntOrString::String(name)) if !name.is_empty() && name != "0" => json!(name),
+        Some(_) | None => json!(service.port),
+    }
+}
+
+/// The ports of all containers but the main one.
+fn discovered(target: &Value, main: &Value) -> Vec<Value> {
+    let containers = target.pointer(POD_SPEC).and_then(|s| s.get("containers"));
+    let mut ports = Vec::new();
+    for container in elements(containers) {
+        let name = container.get("name").and_then(Value::as_str).unwrap_or("");
+        if SIDECARS.contains(&name) {
+            continue;
+        }
+        for (index, port) in elements(container.get("ports")).enumerate() {
+            let Some(number) = port.get("containerPort").and_then(Value::as_i64) else {
+                continue;
+            };
+            let port_name = port.get("name").and_then(Value::as_str).unwrap_or("");
+            if main.as_i64() == Some(number) || main.as_str() == Some(port_name) {
+                continue;
+            }
+            ports.push(json!({
+                "name": if port_name.is_empty() { format!("tcp-{name}-{index}") } else { port_name.to_owned() },
+                "protocol": protocol(port),
+                "port": number,
+                "targetPort": number,
+            }));
+        }
+    }
+    ports
+}
+
+/// What an existing service's ports become.
+///
+/// Fields that a server fills in (node ports) and the order stay as they are, so that a service
+/// which has all that is wanted is not written. A service that is not `ours` also keeps other
+/// fields of a port, and its other named ports.
+pub(super) fn reconciled(wanted: &[Value], existing: &Object, ours: bool) -> Vec<Value> {
+    let body = existing.body.value();
+    let found: Vec<&Value> = elements(body.pointer("/spec/ports")).collect();
+    let counterpart = |port: &Value| {
+        found
+            .iter()
+            .position(|other| has_name_of(other, port))
+            .or_else(|| found.iter().position(|other| has_number_of(other, port)))
+    };
+    let mut ports: Vec<(usize, Value)> = wanted
+        .iter()
+        .map(|port| match counterpart(port) {
+            None => (found.len(), port.clone()),
+            Some(index) => (index, overlaid(found.get(index), port, ours)),
+        })
+        .collect();
+    if !ours {
+        for (index, port) in found.iter().enumerate() {
+            let is_named = port.get("name").is_some();
+            if is_named && !ports.iter().any(|(_, other)| clashes(other, port)) {
+                ports.push((index, (*port).clone()));
+            }
+        }
+    }
+    ports.sort_by_key(|(index, _)| *index);
+    ports.into_iter().map(|(_, port)| port).collect()
+}
+
+fn overlaid(found: Option<&&Value>, wanted: &Value, ours: bool) -> Value {
+    let kept = found
+        .and_then(|port| port.as_object())
+        .into_iter()
+        .flatten();
+    let mut port: Map<String, Value> = kept
+        .filter(|(key, _)| !ours || *key == "nodePort")
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    for (key, value) in wanted.as_object().into_iter().flatten() {
+        port.insert(key.clone(), value.clone());
+    }
+    Value::Object(port)
+}
+
+fn protocol(port: &Value) -> &str {
+    port.get("protocol")
+        .and_then(Value::as_str)
+        .unwrap_or("TCP")
+}
+
+fn has_name_of(one: &Value, other: &Value) -> bool {
+    one.get("name").is_some() && one.get("name") == other.get("name")
+}
+
+fn has_number_of(one: &Value, other: &Value) -> bool {
+    one.get("port") == other.get("port") && protocol(one) == protocol(other)
+}
+
+fn clashes(one: &Value, other: &Value) -> bool {
+    has_name_of(one, other) || has_number_of(one, other)
+}

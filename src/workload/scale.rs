@@ -1,0 +1,103 @@
+//! Scaling of workloads to zero and back, as merge patches.
+
+use serde_json::{Value, json};
+
+use super::{POD_SPEC, count};
+use crate::{
+    api::SCALE_TO_ZERO,
+    object::{Kind, Object},
+};
+
+/// The replicas that a Deployment asks for, 1 when it does not say. 0 for other kinds.
+pub fn replicas(object: &Object) -> i64 {
+    if object.key.kind == Kind::Deployment {
+        object
+            .body
+            .value()
+            .pointer("/spec/replicas")
+            .and_then(Value::as_i64)
+            .unwrap_or(1)
+    } else {
+        0
+    }
+}
+
+/// Whether a workload was asked to have no pods.
+pub fn is_scaled_to_zero(target: &Object) -> bool {
+    match target.key.kind {
+        Kind::Deployment => replicas(target) == 0,
+        Kind::DaemonSet => has_scale_to_zero(target),
+        _ => false,
+    }
+}
+
+/// The merge patch that takes all pods from a workload; `None` when it is asked for already, or
+/// for kinds without pods.
+pub fn scale_to_zero(target: &Object) -> Option<Value> {
+    if is_scaled_to_zero(target) {
+        return None;
+    }
+    match target.key.kind {
+        Kind::Deployment => Some(scaled_to(0)),
+        Kind::DaemonSet => Some(node_selector(&json!("true"))),
+        _ => None,
+    }
+}
+
+/// The merge patch that gives pods to a workload that was scaled to zero; `None` when it was
+/// not.
+///
+/// A Deployment gets as many replicas as the primary has, or, with an autoscaler, the least
+/// that this allows; at least 1.
+pub fn scale_up(
+    target: &Object,
+    primary: Option<&Object>,
+    scaler: Option<&Object>,
+) -> Option<Value> {
+    if !is_scaled_to_zero(target) {
+        return None;
+    }
+    if target.key.kind == Kind::DaemonSet {
+        return Some(node_selector(&Value::Null));
+    }
+    let wanted = scaler.map_or_else(|| primary.map_or(1, replicas), fewest);
+    Some(scaled_to(wanted.max(1)))
+}
+
+/// The merge patch that makes a workload serve again on its own when its Canary goes: as many
+/// replicas as the primary has.
+pub fn revert_target(
+    target: &Object,
+    primary: Option<&Object>,
+    scaler: Option<&Object>,
+) -> Option<Value> {
+    match primary.map(replicas) {
+        Some(wanted) if wanted > 0 && target.key.kind == Kind::Deployment => {
+            (replicas(target) != wanted).then(|| scaled_to(wanted))
+        }
+        _ => scale_up(target, primary, scaler),
+    }
+}
+
+/// The fewest replicas that an autoscaler allows.
+fn fewest(scaler: &Object) -> i64 {
+    let body = scaler.body.value();
+    count(&body, "/spec/minReplicas").max(count(&body, "/spec/minReplicaCount"))
+}
+
+fn scaled_to(replicas: i64) -> Value {
+    json!({"spec": {"replicas": replicas}})
+}
+
+fn node_selector(value: &Value) -> Value {
+    json!({"spec": {"template": {"spec": {"nodeSelector": {SCALE_TO_ZERO: value}}}}})
+}
+
+fn has_scale_to_zero(target: &Object) -> bool {
+    target
+        .body
+        .value()
+        .pointer(POD_SPEC)
+        .and_then(|pod| pod.get("nodeSelector")?.get(SCALE_TO_ZERO))
+        .is_some()
+}

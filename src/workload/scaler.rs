@@ -1,0 +1,143 @@
+//! Autoscalers: the primary's copy, and pausing the target's.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::{LAST_APPLIED, TOOLKIT, WorkloadError, elements_mut, owner::owner, without_nulls};
+use crate::{
+    api::Canary,
+    object::{Key, Kind, Object, Want},
+};
+
+/// Annotation by which KEDA holds a workload at a number of replicas.
+const PAUSED_REPLICAS: &str = "autoscaling.keda.sh/paused-replicas";
+
+/// Start of all annotations by which KEDA is paused.
+const PAUSED: &str = "autoscaling.keda.sh/paused";
+
+/// Label that KEDA puts on each ScaledObject with its own name.
+const KEDA_NAME: &str = "scaledobject.keda.sh/name";
+
+/// The primary's autoscaler: a copy of the target's under `NAME-primary` that scales `T-primary`.
+///
+/// # Errors
+/// When the autoscaler has no `spec`.
+pub fn primary_scaler(canary: &Canary, source: &Object) -> Result<Want, WorkloadError> {
+    let Some(Value::Object(mut spec)) = without_nulls(source.body.value())
+        .get_mut("spec")
+        .map(Value::take)
+    else {
+        return Err(WorkloadError::Malformed {
+            key: source.key.clone(),
+            field: "spec",
+            expected: "the spec of an autoscaler",
+        });
+    };
+    super::child(&mut spec, "scaleTargetRef")
+        .insert("name".to_owned(), json!(canary.spec.primary_name()));
+    let is_keda = source.key.kind == Kind::ScaledObject;
+    if is_keda {
+        rewrite_keda(canary, &mut spec);
+    }
+    bound(canary, is_keda, &mut spec);
+    let key = Key::new(
+        source.key.kind,
+        &source.key.namespace,
+        format!("{}-primary", source.key.name),
+    );
+    let mut want = Want::new(key, json!({ "spec": spec }));
+    want.exact.push("/spec");
+    want.owner = Some(owner(canary));
+    let is_copied = |key: &String| !key.contains(TOOLKIT) && key != KEDA_NAME;
+    want.labels = source.labels.clone();
+    want.labels.retain(|key, _| is_copied(key));
+    if is_keda {
+        want.annotations = source.annotations.clone();
+        want.annotations
+            .retain(|key, _| is_copied(key) && key != LAST_APPLIED && !key.starts_with(PAUSED));
+    }
+    Ok(want)
+}
+
+/// Sets the bounds that the Canary names for the primary.
+fn bound(canary: &Canary, is_keda: bool, spec: &mut Map<String, Value>) {
+    let Some(bounds) = canary
+        .spec
+        .autoscaler_ref
+        .as_ref()
+        .and_then(|scaler| scaler.primary_scaler_replicas.as_ref())
+    else {
+        return;
+    };
+    let [min, max] = if is_keda {
+        ["minReplicaCount", "maxReplicaCount"]
+    } else {
+        ["minReplicas", "maxReplicas"]
+    };
+    for (field, value) in [(min, bounds.min_replicas), (max, bounds.max_replicas)] {
+        if let Some(value) = value {
+            spec.insert(field.to_owned(), json!(value));
+        }
+    }
+}
+
+fn rewrite_keda(canary: &Canary, spec: &mut Map<String, Value>) {
+    let target = &canary.spec.target_ref.name;
+    let queries = canary
+        .spec
+        .autoscaler_ref
+        .as_ref()
+        .and_then(|scaler| scaler.primary_scaler_queries.as_ref());
+    if let Some(advanced) = spec.get_mut("advanced")
+        && let Some(Value::String(name)) =
+            advanced.pointer_mut("/horizontalPodAutoscalerConfig/name")
+        && !name.is_empty()
+    {
+        name.push_str("-primary");
+    }
+    for trigger in elements_mut(spec.get_mut("triggers")) {
+        let given = trigger
+            .get("name")
+            .and_then(Value::as_str)
+            .and_then(|name| queries.and_then(|queries: &BTreeMap<_, _>| queries.get(name)))
+            .cloned();
+        if let Some(Value::String(query)) = trigger.pointer_mut("/metadata/query") {
+            *query = given.unwrap_or_else(|| primary_query(query, target));
+        }
+    }
+}
+
+/// A query about the primary: each name of the target, its canary or its primary in the text
+/// becomes the primary's.
+fn primary_query(query: &str, target: &str) -> String {
+    let mut parts = query.split(target);
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text.push_str(target);
+        text.push_str("-primary");
+        text.push_str(
+            part.strip_prefix("-canary")
+                .or_else(|| part.strip_prefix("-primary"))
+                .unwrap_or(part),
+        );
+    }
+    text
+}
+
+/// The merge patch that keeps KEDA from scaling a workload up from zero; `None` when it is
+/// paused already, and for HorizontalPodAutoscalers, which rest while there are no replicas.
+pub fn pause_scaler(scaler: &Object) -> Option<Value> {
+    let is_paused = scaler.annotations.get(PAUSED_REPLICAS).map(String::as_str) == Some("0");
+    (scaler.key.kind == Kind::ScaledObject && !is_paused).then(|| paused(&json!("0")))
+}
+
+/// The merge patch that lets KEDA scale a workload again; `None` when it may.
+pub fn resume_scaler(scaler: &Object) -> Option<Value> {
+    (scaler.key.kind == Kind::ScaledObject && scaler.annotations.contains_key(PAUSED_REPLICAS))
+        .then(|| paused(&Value::Null))
+}
+
+fn paused(replicas: &Value) -> Value {
+    json!({"metadata": {"annotations": {PAUSED_REPLICAS: replicas}}})
+}
