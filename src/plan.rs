@@ -152,6 +152,8 @@ pub struct HookPayload {
 pub struct MetricQuery {
     /// Name of the metric.
     pub name: String,
+    /// Where the query comes from.
+    pub source: MetricSource,
     /// The server.
     pub server: MetricServer,
     /// The query, rendered.
@@ -165,6 +167,17 @@ pub struct MetricQuery {
     pub whole: bool,
     /// Values that pass.
     pub bound: ThresholdRange,
+}
+
+/// Where the query of a metric comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricSource {
+    /// The operator, for a builtin metric.
+    Builtin,
+    /// The Canary.
+    Inline,
+    /// A `MetricTemplate`.
+    Template,
 }
 
 /// A metrics server.

@@ -1,0 +1,341 @@
+//! The real [`Outside`].
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use reqwest::{
+    Client, Proxy, Response,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+    redirect::Policy,
+};
+
+use crate::plan::MetricServer;
+
+use super::{
+    Credentials, Egress, InstantQuery, Outside, Post, PostError, QueryError, Reply, Sample,
+    SecretError,
+    egress::{DeniedAddress, Refusal},
+    outside::REPLY_LIMIT,
+    reading, text,
+};
+
+/// Time to establish a connection.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// Time after which an unused connection is closed.
+const IDLE: Duration = Duration::from_secs(90);
+
+/// Most HTTP clients that are kept.
+const CLIENTS: usize = 32;
+
+/// The real world, over HTTP.
+///
+/// HTTP clients are kept, and with them their connections: a query to a server that was asked
+/// before costs no handshake. Credentials belong to requests, not to clients, so that a rotated
+/// Secret is used at once.
+pub struct Network {
+    kube: kube::Client,
+    egress: Egress,
+    clients: Mutex<BTreeMap<(bool, Option<String>), Client>>,
+}
+
+impl Network {
+    /// The network as seen with these rights and rules.
+    pub fn new(kube: kube::Client, egress: Egress) -> Self {
+        // Fails when one is installed already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Self {
+            kube,
+            egress,
+            clients: Mutex::default(),
+        }
+    }
+
+    fn client(&self, insecure: bool, proxy: Option<&str>) -> Result<Client, Refusal> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (insecure, proxy.map(str::to_owned));
+        if let Some(client) = clients.get(&key) {
+            return Ok(client.clone());
+        }
+        let mut builder = Client::builder()
+            .user_agent(concat!("haldane/", env!("CARGO_PKG_VERSION")))
+            .redirect(Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout(CONNECT)
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(4)
+            .tls_danger_accept_invalid_certs(insecure)
+            .dns_resolver(self.egress)
+            .no_proxy();
+        if let Some(proxy) = proxy {
+            let url = self.egress.url(proxy)?;
+            let proxy = Proxy::all(url).map_err(|_| {
+                Refusal::Invalid(
+                    "the proxy's address cannot be used; write http://HOST:PORT".into(),
+                )
+            })?;
+            builder = builder.proxy(proxy);
+        }
+        let client = builder
+            .build()
+            .map_err(|error| Refusal::Invalid(cause(&error)))?;
+        if clients.len() >= CLIENTS {
+            clients.clear();
+        }
+        clients.insert(key, client.clone());
+        Ok(client)
+    }
+
+    async fn ask(&self, question: InstantQuery<'_>) -> Result<Vec<Sample>, QueryError> {
+        let server = question.server;
+        let url = self.egress.url(&server.address)?;
+        let client = self.client(server.insecure_skip_verify, None)?;
+        let headers = query_headers(&client, server, question.credentials)?;
+        let client = prometheus_http_query::Client::from(client, url.as_str())
+            .map_err(|error| QueryError::Invalid(error.to_string()))?;
+        let mut request = client.query(question.query);
+        for (name, value) in &headers {
+            request = request.header(name.clone(), value.clone());
+        }
+        let response = request.get_raw().await.map_err(|error| {
+            if let prometheus_http_query::Error::Client(client) = &error
+                && let Some(error) = client.inner()
+            {
+                return failure(error).into();
+            }
+            QueryError::Invalid(error.to_string())
+        })?;
+        let status = response.status().as_u16();
+        let body = read(response, reading::LIMIT + 1)
+            .await
+            .map_err(|error| QueryError::from(failure(&error)))?;
+        reading::samples(status, &body)
+    }
+
+    async fn send(&self, post: &Post) -> Result<Reply, PostError> {
+        let url = self.egress.url(&post.url)?;
+        let client = self.client(post.disable_tls, post.proxy.as_deref())?;
+        let mut headers = HeaderMap::new();
+        for (name, value) in &post.headers {
+            headers.insert(header_name(name)?, header_value(name, value)?);
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let response = client
+            .post(url)
+            .headers(headers)
+            .body(post.body.clone())
+            .send()
+            .await
+            .map_err(|error| PostError::from(failure(&error)))?;
+        let status = response.status().as_u16();
+        let body = read(response, REPLY_LIMIT)
+            .await
+            .map_err(|error| PostError::from(failure(&error)))?;
+        Ok(Reply { status, body })
+    }
+
+    async fn read_secret(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<BTreeMap<String, Vec<u8>>, SecretError> {
+        let secrets: Api<Secret> = Api::namespaced(self.kube.clone(), namespace);
+        let secret = secrets.get_opt(name).await.map_err(|error| {
+            SecretError::Unavailable(if let kube::Error::Api(status) = error {
+                format!("the API server answered {} {}", status.code, status.reason)
+            } else {
+                "the API server cannot be reached".to_owned()
+            })
+        })?;
+        let data = secret.ok_or(SecretError::NotFound)?.data;
+        Ok(data
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(key, value)| (key, value.0))
+            .collect())
+    }
+}
+
+impl Outside for Network {
+    fn instant_query<'a>(
+        &'a self,
+        question: InstantQuery<'a>,
+    ) -> BoxFuture<'a, Result<Vec<Sample>, QueryError>> {
+        self.ask(question).boxed()
+    }
+
+    fn post<'a>(&'a self, post: &'a Post) -> BoxFuture<'a, Result<Reply, PostError>> {
+        self.send(post).boxed()
+    }
+
+    fn secret<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<BTreeMap<String, Vec<u8>>, SecretError>> {
+        self.read_secret(namespace, name).boxed()
+    }
+}
+
+/// The headers of a query: the template's, but for those that steer connections, proxies or
+/// identities, and the credentials, which win.
+fn query_headers(
+    client: &Client,
+    server: &MetricServer,
+    credentials: &Credentials,
+) -> Result<HeaderMap, Refusal> {
+    let mut headers = HeaderMap::new();
+    for (name, values) in &server.headers {
+        for value in values {
+            headers.append(header_name(name)?, header_value(name, value)?);
+        }
+    }
+    let request = client.get(server.address.as_str());
+    let request = match credentials {
+        Credentials::None => return Ok(headers),
+        Credentials::Bearer(token) => request.bearer_auth(token),
+        Credentials::Basic { username, password } => request.basic_auth(username, Some(password)),
+    };
+    let unusable =
+        |_| Refusal::Invalid("the Secret's values have characters that headers cannot have".into());
+    let request = request.build().map_err(unusable)?;
+    headers.remove(AUTHORIZATION);
+    headers.extend(
+        request
+            .headers()
+            .get(AUTHORIZATION)
+            .map(|value| (AUTHORIZATION, value.clone())),
+    );
+    Ok(headers)
+}
+
+fn header_name(name: &str) -> Result<HeaderName, Refusal> {
+    const STEERING: [&str; 8] = [
+        "connection",
+        "content-length",
+        "host",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    let shown = text::first_line(name);
+    let found = HeaderName::from_bytes(name.as_bytes())
+        .map_err(|_| Refusal::Invalid(format!("{shown:?} is not the name of a header")))?;
+    let lower = found.as_str();
+    if STEERING.contains(&lower) || lower.starts_with("proxy-") || lower.starts_with("impersonate-")
+    {
+        return Err(Refusal::Invalid(format!(
+            "the header {shown} may not be set; remove it"
+        )));
+    }
+    Ok(found)
+}
+
+fn header_value(name: &str, value: &str) -> Result<HeaderValue, Refusal> {
+    HeaderValue::from_str(value).map_err(|_| {
+        Refusal::Invalid(format!(
+            "the value of the header {} has characters that headers cannot have",
+            text::first_line(name)
+        ))
+    })
+}
+
+/// The start of a body, at most `limit` bytes.
+async fn read(mut response: Response, limit: usize) -> Result<Vec<u8>, reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        let room = limit - body.len();
+        body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+        if body.len() >= limit {
+            break;
+        }
+    }
+    Ok(body)
+}
+
+/// What went wrong on the way.
+enum Failure {
+    Denied(String),
+    TimedOut,
+    Connection(String),
+}
+
+fn failure(error: &reqwest::Error) -> Failure {
+    let mut source: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(inner) = source {
+        if let Some(denied) = inner.downcast_ref::<DeniedAddress>() {
+            return Failure::Denied(denied.to_string());
+        }
+        source = inner.source();
+    }
+    if error.is_timeout() {
+        return Failure::TimedOut;
+    }
+    let what = if error.is_dns() {
+        "the host's name cannot be resolved"
+    } else if error.is_connect() {
+        "no connection"
+    } else {
+        "the connection broke"
+    };
+    Failure::Connection(format!("{what}: {}", cause(error)))
+}
+
+/// The innermost cause of an error, which does not know the address.
+fn cause(error: &(dyn Error + 'static)) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    if inner.is::<reqwest::Error>() {
+        return "the HTTP client failed".to_owned();
+    }
+    text::first_line(&inner.to_string())
+}
+
+impl From<Failure> for QueryError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Denied(text) => Self::Denied(text),
+            Failure::TimedOut => Self::TimedOut(CONNECT),
+            Failure::Connection(text) => Self::Connection(text),
+        }
+    }
+}
+
+impl From<Failure> for PostError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Denied(text) => Self::Denied(text),
+            Failure::TimedOut => Self::TimedOut(CONNECT),
+            Failure::Connection(text) => Self::Connection(text),
+        }
+    }
+}
+
+impl From<Refusal> for QueryError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Invalid(text) => Self::Invalid(text),
+            Refusal::Denied(text) => Self::Denied(text),
+        }
+    }
+}
+
+impl From<Refusal> for PostError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Invalid(text) => Self::Invalid(text),
+            Refusal::Denied(text) => Self::Denied(text),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What a Prometheus server answered, and what becomes of it.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use prometheus_http_query::{
+    error::{PrometheusError, PrometheusErrorType},
+    response::{Data, PromqlResult, Sample as Point},
+};
+use serde::Deserialize;
+
+use crate::plan::{MetricQuery, Outcome};
+
+use super::{QueryError, Sample, metrics::NO_VALUES, text};
+
+/// Most bytes that are read of an answer.
+pub(super) const LIMIT: usize = 1024 * 1024;
+
+/// Age from which a value says nothing about the canary of now.
+const STALE: Duration = Duration::from_mins(5);
+
+#[derive(Deserialize)]
+#[serde(tag = "status", rename_all = "lowercase")]
+enum Body {
+    Success { data: PromqlResult },
+    Error(PrometheusError),
+}
+
+/// Reads the answer to an instant query. Nothing that the server wrote gets into an error.
+///
+/// # Errors
+/// When the server reports an error, or the answer holds something other than samples.
+pub(super) fn samples(status: u16, body: &[u8]) -> Result<Vec<Sample>, QueryError> {
+    let ok = (200..300).contains(&status);
+    if body.len() > LIMIT {
+        return Err(if ok {
+            QueryError::TooLarge(LIMIT)
+        } else {
+            QueryError::Refused { status, kind: None }
+        });
+    }
+    let data = match serde_json::from_slice(body) {
+        Ok(Body::Success { data }) if ok => data,
+        Ok(Body::Error(error)) => {
+            tracing::debug!(
+                status,
+                error = text::first_line(error.message()),
+                "metrics server refused a query"
+            );
+            return Err(QueryError::Refused {
+                status,
+                kind: word(error.error_type()),
+            });
+        }
+        Ok(Body::Success { .. }) | Err(_) if !ok => {
+            return Err(QueryError::Refused { status, kind: None });
+        }
+        Ok(Body::Success { .. }) => return Err(QueryError::Unreadable("unknown status")),
+        Err(error) => {
+            return Err(QueryError::Unreadable(match error.classify() {
+                serde_json::error::Category::Data => {
+                    "it holds something other than series with one number each"
+                }
+                serde_json::error::Category::Eof => "the JSON ends too early",
+                serde_json::error::Category::Syntax | serde_json::error::Category::Io => {
+                    "it is not JSON"
+                }
+            }));
+        }
+    };
+    let (data, _) = data.into_inner();
+    match data {
+        Data::Scalar(point) => Ok(vec![sample([].into(), point)?]),
+        Data::Vector(series) => series
+            .into_iter()
+            .map(|series| {
+                let (labels, point) = series.into_inner();
+                sample(labels.into_iter().collect(), point)
+            })
+            .collect(),
+        Data::Matrix(_) => Err(QueryError::Ranges),
+    }
+}
+
+fn sample(
+    labels: std::collections::BTreeMap<String, String>,
+    point: Point,
+) -> Result<Sample, QueryError> {
+    let timestamp = SignedDuration::try_from_secs_f64(point.timestamp())
+        .ok()
+        .and_then(|since| Timestamp::from_duration(since).ok())
+        .ok_or(QueryError::Unreadable("a value's time is out of range"))?;
+    Ok(Sample {
+        labels,
+        timestamp,
+        value: point.value(),
+    })
+}
+
+/// Prometheus' word for an error; its list may grow.
+fn word(kind: PrometheusErrorType) -> Option<&'static str> {
+    const KINDS: [(PrometheusErrorType, &str); 7] = [
+        (PrometheusErrorType::Timeout, "timeout"),
+        (PrometheusErrorType::Canceled, "canceled"),
+        (PrometheusErrorType::Execution, "execution"),
+        (PrometheusErrorType::BadData, "bad_data"),
+        (PrometheusErrorType::Internal, "internal"),
+        (PrometheusErrorType::Unavailable, "unavailable"),
+        (PrometheusErrorType::NotFound, "not_found"),
+    ];
+    KINDS
+        .iter()
+        .find(|(known, _)| *known == kind)
+        .map(|(_, word)| *word)
+}
+
+/// What the answer to a query comes to: a value only when there is exactly one series with a
+/// finite and fresh value.
+///
+/// | answer | outcome |
+/// |---|---|
+/// | no series | `NoData` |
+/// | NaN or infinite | `NoData` |
+/// | more than 5 minutes from `at` | `NoData` |
+/// | several series | `Unavailable`: which one counts is not for us to guess |
+/// | anything else | `Unavailable` |
+pub(super) fn outcome(
+    query: &MetricQuery,
+    answer: Result<Vec<Sample>, QueryError>,
+    at: Timestamp,
+) -> Outcome {
+    let samples = match answer {
+        Ok(samples) => samples,
+        Err(error) => return Outcome::Unavailable(error.to_string()),
+    };
+    let sample = match samples.as_slice() {
+        [] => return Outcome::NoData(NO_VALUES.to_owned()),
+        [sample] => sample,
+        several => {
+            return Outcome::Unavailable(format!(
+                "the query returned {} series, one is wanted; aggregate them, for example with \
+                 sum()",
+                several.len()
+            ));
+        }
+    };
+    if sample.timestamp.duration_since(at).unsigned_abs() > STALE {
+        return Outcome::NoData(format!(
+            "the value is of {}, asked for at {}; check the server's clock and its scraping",
+            sample.timestamp, at
+        ));
+    }
+    let value = sample.value * query.scale;
+    if !value.is_finite() {
+        return Outcome::NoData(format!("found {value}, which is not a number to judge by"));
+    }
+    Outcome::Value(if query.whole { value.trunc() } else { value })
+}
