@@ -1,3 +1,105 @@
 //! Where commands are parsed and run: one file per command.
 
+mod flagger;
 pub mod judge;
+mod run;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub use run::RunArgs;
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "haldane",
+    version,
+    about = "Progressive delivery for Kubernetes",
+    long_about = "Progressive delivery for Kubernetes.\n\n\
+        Haldane releases new versions of your workloads step by step: it gives a new version a \
+        little traffic, looks at its metrics, gives it more, and in the end promotes it or rolls \
+        it back. You describe a release with a Canary (flagger.app/v1beta1); manifests written \
+        for Flagger work as they are.",
+    max_term_width = 100
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The commands, in the order in which a newcomer needs them.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the operator: look after the Canaries of a cluster
+    Run(Box<RunArgs>),
+    Judge(judge::JudgeArgs),
+    /// Print the version
+    Version,
+}
+
+/// Parses a command line, program name first, and runs its command.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match parse(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing is left to do when even the message cannot be written.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match cli.command {
+        Command::Run(args) => run::run(*args),
+        Command::Judge(args) => judge::run(&args),
+        Command::Version => {
+            println!("haldane {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(flagger::respell(args, &Cli::command()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parsed(args: &[&str]) -> Result<Cli, clap::Error> {
+        parse(args.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn command_that_is_unknown_is_a_usage_error() {
+        let error = parsed(&["haldane", "fly"]).map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidSubcommand);
+    }
+
+    #[test]
+    fn flaggers_command_line_runs_the_operator() {
+        let cli = parsed(&[
+            "haldane",
+            "-mesh-provider=istio",
+            "-enable-leader-election=true",
+            "-log-level=info",
+            "-zap-encoding=json",
+            "-threadiness=4",
+        ])
+        .unwrap();
+        assert!(matches!(cli.command, Command::Run(_)));
+    }
+
+    #[test]
+    fn flaggers_version_flag_prints_the_version() {
+        let error = parsed(&["haldane", "-version"]).map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DisplayVersion);
+    }
+}

@@ -1,1 +1,7 @@
 //! The driver: watches, queue, observe → decide → apply, leadership.
+
+pub mod lease;
+pub mod options;
+mod run;
+
+pub use run::{RunError, run};
