@@ -18,6 +18,7 @@ pub mod object;
 pub mod observe;
 pub mod plan;
 pub mod route;
+pub mod schema;
 pub mod settings;
 pub mod sim;
 pub mod stats;

@@ -5,7 +5,7 @@
     reason = "printer columns repeat their keys"
 )]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, str::FromStr};
 
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -166,6 +166,81 @@ pub enum Provider {
     Traefik,
 }
 
+impl Provider {
+    /// All route APIs, in the order of their names.
+    pub const ALL: [Self; 19] = [
+        Self::Apisix,
+        Self::AppMesh,
+        Self::AppMeshV1Beta2,
+        Self::Contour,
+        Self::GatewayApiV1,
+        Self::GatewayApiV1Beta1,
+        Self::Gloo,
+        Self::Istio,
+        Self::Knative,
+        Self::Kubernetes,
+        Self::Kuma,
+        Self::Linkerd,
+        Self::Nginx,
+        Self::Osm,
+        Self::Skipper,
+        Self::SmiV1Alpha1,
+        Self::SmiV1Alpha2,
+        Self::SmiV1Alpha3,
+        Self::Traefik,
+    ];
+
+    /// The route API as manifests spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Apisix => "apisix",
+            Self::AppMesh => "appmesh",
+            Self::AppMeshV1Beta2 => "appmesh:v1beta2",
+            Self::Contour => "contour",
+            Self::GatewayApiV1 => "gatewayapi:v1",
+            Self::GatewayApiV1Beta1 => "gatewayapi:v1beta1",
+            Self::Gloo => "gloo",
+            Self::Istio => "istio",
+            Self::Knative => "knative",
+            Self::Kubernetes => "kubernetes",
+            Self::Kuma => "kuma",
+            Self::Linkerd => "linkerd",
+            Self::Nginx => "nginx",
+            Self::Osm => "osm",
+            Self::Skipper => "skipper",
+            Self::SmiV1Alpha1 => "smi:v1alpha1",
+            Self::SmiV1Alpha2 => "smi:v1alpha2",
+            Self::SmiV1Alpha3 => "smi:v1alpha3",
+            Self::Traefik => "traefik",
+        }
+    }
+}
+
+/// The name of a route API that is not known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("found {found:?}; write one of {}", Provider::ALL.map(Provider::as_str).join(", "))]
+pub struct UnknownProvider {
+    found: String,
+}
+
+impl FromStr for Provider {
+    type Err = UnknownProvider;
+
+    /// Reads the value of `--mesh-provider`: the names of manifests, and `gatewayapi` for its
+    /// newest version.
+    fn from_str(text: &str) -> Result<Self, UnknownProvider> {
+        if text == "gatewayapi" {
+            return Ok(Self::GatewayApiV1);
+        }
+        Self::ALL
+            .into_iter()
+            .find(|provider| provider.as_str() == text)
+            .ok_or_else(|| UnknownProvider {
+                found: text.to_owned(),
+            })
+    }
+}
+
 /// A reference to the workload of a Canary, in its namespace.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -288,5 +363,29 @@ impl CanarySpec {
     /// Seconds that a workload may take to become ready.
     pub fn progress_deadline(&self) -> i64 {
         self.progress_deadline_seconds.map_or(600, i64::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn provider_of_a_flag_is_read_as_manifests_spell_it() {
+        for provider in Provider::ALL {
+            assert_eq!(provider.as_str().parse(), Ok(provider));
+            let spelled = serde_json::to_value(provider).unwrap();
+            assert_eq!(spelled, provider.as_str());
+        }
+        assert_eq!("gatewayapi".parse(), Ok(Provider::GatewayApiV1));
+    }
+
+    #[test]
+    fn provider_that_is_unknown_is_named_with_the_known_ones() {
+        let error = "istoi".parse::<Provider>().unwrap_err().to_string();
+        assert!(
+            error.starts_with(r#"found "istoi"; write one of apisix, "#),
+            "{error}"
+        );
     }
 }

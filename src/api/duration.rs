@@ -9,7 +9,8 @@ pub struct InvalidDuration {
     found: String,
 }
 
-/// Reads a duration in Go's notation without fractions of a millisecond: `1h30m`, `10s`, `500ms`.
+/// Reads a duration in Go's notation: `1h30m`, `10s`, `1.5s`, `500ms`. What is smaller than a
+/// millisecond is cut off.
 ///
 /// # Errors
 /// When the text is empty, has no unit, an unknown unit, a sign, or is too large.
@@ -17,27 +18,22 @@ pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
     let invalid = || InvalidDuration {
         found: text.to_owned(),
     };
+    let is_numeric = |c: char| c.is_ascii_digit() || c == '.';
     let mut rest = text;
     let mut total = Duration::ZERO;
     while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit())
-            .ok_or_else(invalid)?;
+        let digits = rest.find(|c| !is_numeric(c)).ok_or_else(invalid)?;
         let (number, tail) = rest.split_at(digits);
-        let number: u64 = number.parse().map_err(|_| invalid())?;
-        let unit = tail
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(tail.len());
+        let unit = tail.find(is_numeric).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(unit);
-        let millis = match unit {
+        let scale: u64 = match unit {
             "ms" => 1,
             "s" => 1_000,
             "m" => 60_000,
             "h" => 3_600_000,
             _ => return Err(invalid()),
         };
-        total = number
-            .checked_mul(millis)
+        total = millis(number, scale)
             .map(Duration::from_millis)
             .and_then(|part| total.checked_add(part))
             .ok_or_else(invalid)?;
@@ -49,6 +45,22 @@ pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
     Ok(total)
 }
 
+/// A decimal number of units of `scale` milliseconds, in milliseconds.
+fn millis(number: &str, scale: u64) -> Option<u64> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    if fraction.len() > 9 {
+        return None;
+    }
+    let parts: u64 = fraction.parse().ok()?;
+    let of = 10_u64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let part = parts.checked_mul(scale)?.checked_div(of)?;
+    whole
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(scale)?
+        .checked_add(part)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,7 +70,9 @@ mod tests {
         for (text, seconds) in [("10s", 10), ("1m", 60), ("1h30m", 5400), ("0s", 0)] {
             assert_eq!(parse(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        assert_eq!(parse("500ms"), Ok(Duration::from_millis(500)));
+        for (text, millis) in [("500ms", 500), ("1.5s", 1500), ("0.25h", 900_000)] {
+            assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
     }
 
     #[test]
@@ -68,7 +82,10 @@ mod tests {
             "10",
             "s",
             "-5s",
-            "1.5m",
+            "1.m",
+            ".5m",
+            "1.2.3s",
+            "1.0000000001s",
             "5 m",
             "5d",
             "99999999999999999999s",

@@ -1,8 +1,10 @@
 //! The custom resources of `flagger.app/v1beta1`, and the names that are part of the contract.
 
+pub mod admission;
 pub mod alert_provider;
 pub mod analysis;
 pub mod canary;
+pub mod crds;
 pub mod duration;
 pub mod istio;
 pub mod metric_template;
