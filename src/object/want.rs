@@ -69,6 +69,7 @@ impl Want {
             manifest = Value::Object(Map::new());
         }
         merge(&mut manifest, &self.initial);
+        drop_nulls(&mut manifest);
         manifest["apiVersion"] = json!(self.key.kind.api_version());
         manifest["kind"] = json!(self.key.kind.to_string());
         manifest["metadata"] = metadata;
@@ -139,6 +140,14 @@ fn merge(base: &mut Value, extra: &Value) {
     }
 }
 
+/// Takes out fields whose absence is wanted: a new object does not have them.
+fn drop_nulls(value: &mut Value) {
+    if let Value::Object(fields) = value {
+        fields.retain(|_, field| !field.is_null());
+        fields.values_mut().for_each(drop_nulls);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,6 +184,15 @@ mod tests {
             wanted.patch(&found),
             Some(json!({"spec": {"selector": {"a": null, "c": "d"}}}))
         );
+    }
+
+    #[test]
+    fn want_of_absence_removes_the_field_and_is_not_in_the_manifest() {
+        let wanted = want(json!({"spec": {"type": null, "selector": {"a": "b"}}}));
+        assert_eq!(wanted.manifest()["spec"], json!({"selector": {"a": "b"}}));
+        let found = existing(&json!({"spec": {"type": "LoadBalancer", "selector": {"a": "b"}}}));
+        assert_eq!(wanted.patch(&found), Some(json!({"spec": {"type": null}})));
+        assert_eq!(wanted.patch(&existing(&wanted.manifest())), None);
     }
 
     #[test]

@@ -8,8 +8,12 @@ mod virtual_service;
 
 pub mod eval;
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, sync::Arc};
 
+use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::{Names, RouteError, Traffic, Weights, owner};
@@ -49,7 +53,7 @@ pub(super) fn want(
         .service
         .as_ref()
         .ok_or_else(|| RouteError::NoService {
-            canary: format!("{}.{}", names.apex, names.namespace),
+            canary: format!("{}.{}", canary.name_any(), names.namespace),
         })?;
     let spec = virtual_service::spec(&Route {
         names: &names,
