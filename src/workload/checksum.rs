@@ -1,5 +1,7 @@
 //! Checksums of configuration, equal to those that Flagger wrote to `status.trackedConfigs`.
 
+use std::fmt::Write;
+
 use serde_json::Value;
 
 use crate::object::digest;
@@ -20,7 +22,8 @@ fn go_json(data: &Value) -> String {
     for character in data.to_string().chars() {
         match character {
             '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                text.push_str(&format!("\\u{:04x}", u32::from(character)));
+                // Writing to a string cannot fail.
+                let _ = write!(text, "\\u{:04x}", u32::from(character));
             }
             other => text.push(other),
         }

@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use serde_json::{Map, Value, json};
 
 use super::{
-    LAST_APPLIED, Selector, WorkloadError,
+    LAST_APPLIED, Selector, WorkloadError, adopts,
     owner::{is_ours, owner},
     ports,
     selector::selector,
@@ -39,7 +39,8 @@ pub struct Services<T> {
 /// before is adopted in place.
 ///
 /// # Errors
-/// When the Canary has no `spec.service`, or the target's selector has no selector label.
+/// When the Canary has no `spec.service`, the target's selector has no selector label, or an
+/// existing service belongs to somebody else (see [`adopts`]).
 pub fn services(
     canary: &Canary,
     settings: &Settings,
@@ -55,6 +56,14 @@ pub fn services(
             namespace: target.key.namespace.clone(),
             kind: canary.spec.target_ref.kind.as_str(),
         })?;
+    for existing in [observed.canary, observed.primary].into_iter().flatten() {
+        adopts(canary, existing)?;
+    }
+    if let Some(existing) = observed.apex
+        && is_of_a_canary(existing)
+    {
+        adopts(canary, existing)?;
+    }
     let apex = canary.spec.apex_name();
     let build = Build {
         canary,
@@ -156,16 +165,19 @@ impl Build<'_> {
     }
 }
 
+fn is_of_a_canary(service: &Object) -> bool {
+    service
+        .controller()
+        .is_some_and(|owner| owner.kind == Kind::Canary.to_string())
+}
+
 /// The merge patch that gives an adopted apex service back: its selector as last applied, else
 /// the target's own, and without the annotations that hold Flux off.
 ///
 /// `None` when there is nothing to give back, or when a Canary controls the service: then it
 /// goes with the Canary.
 pub fn revert_apex(selector: &Selector, apex: &Object) -> Option<Value> {
-    if apex
-        .controller()
-        .is_some_and(|owner| owner.kind == Kind::Canary.to_string())
-    {
+    if is_of_a_canary(apex) {
         return None;
     }
     let applied: Value = apex
