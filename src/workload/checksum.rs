@@ -30,3 +30,30 @@ fn go_json(data: &Value) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn checksum_equals_that_of_go() {
+        // Each computed by Go: sha256.Sum256(json.Marshal(data))[:8].
+        for (data, wanted) in [
+            (Value::Null, "74234e98afe7498f"),
+            (json!({}), "44136fa355b3678a"),
+            (json!({"b": "2", "a": "1"}), "21f76dfbfe6dfe21"),
+            (
+                json!({"html": "<a href=\"x\">&\u{2028}\u{2029}\n\t\u{1}\u{8}\u{c}\u{7f} é 😀\\"}),
+                "f4a23027ce6b7171",
+            ),
+            (
+                json!({"password": "czNjcjN0Pj8=", "empty": ""}),
+                "08684467dcbf9be7",
+            ),
+        ] {
+            assert_eq!(checksum(&data), wanted, "{data}");
+        }
+    }
+}

@@ -74,3 +74,78 @@ fn was_generated(canary: &Canary, object: &Object) -> bool {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::fixtures::{canary, deployment, object, yaml};
+
+    fn owned(kind: Kind, name: &str, uid: &str) -> Object {
+        let text = format!(
+            "{{metadata: {{name: x, ownerReferences: [{{kind: Canary, name: {name}, uid: {uid}, controller: true}}]}}}}"
+        );
+        object(kind, &text)
+    }
+
+    #[test]
+    fn adopts_what_this_canary_controls() {
+        let canary = canary("");
+        for existing in [
+            owned(Kind::Service, "podinfo", "uid-of-canary"),
+            owned(Kind::Secret, "podinfo", "uid-before-restore"),
+        ] {
+            assert_eq!(adopts(&canary, &existing), Ok(()));
+        }
+    }
+
+    #[test]
+    fn adopts_refuses_objects_of_others() {
+        let canary = canary("");
+        for kind in [
+            Kind::Deployment,
+            Kind::DaemonSet,
+            Kind::Service,
+            Kind::HorizontalPodAutoscaler,
+            Kind::ScaledObject,
+            Kind::ConfigMap,
+            Kind::Secret,
+        ] {
+            let error = adopts(&canary, &owned(kind, "another", "uid-2")).unwrap_err();
+            assert!(
+                error.to_string().contains("belongs to Canary another"),
+                "{error}"
+            );
+            let unowned = object(kind, "{metadata: {name: x}, spec: {}}");
+            assert!(adopts(&canary, &unowned).is_err(), "{kind}");
+        }
+        assert!(adopts(&canary, &deployment()).is_err());
+    }
+
+    #[test]
+    fn adopts_what_an_orphaning_deletion_left_behind() {
+        let canary = canary("");
+        for (kind, text) in [
+            (
+                Kind::Deployment,
+                "{metadata: {name: x}, spec: {template: {metadata: {annotations: {flagger-id: a}}}}}",
+            ),
+            (
+                Kind::Service,
+                "{metadata: {name: x, annotations: {kustomize.toolkit.fluxcd.io/reconcile: disabled,
+                  helm.toolkit.fluxcd.io/driftDetection: disabled}}}",
+            ),
+            (
+                Kind::HorizontalPodAutoscaler,
+                "{metadata: {name: x}, spec: {scaleTargetRef: {name: podinfo-primary}}}",
+            ),
+        ] {
+            let existing = Object::read(kind, {
+                let mut value = yaml(text);
+                value["metadata"]["uid"] = "u".into();
+                value["metadata"]["resourceVersion"] = "1".into();
+                value
+            });
+            assert_eq!(adopts(&canary, &existing.unwrap()), Ok(()), "{kind}");
+        }
+    }
+}
