@@ -1,5 +1,7 @@
 //! Checksums of configuration, equal to those that Flagger wrote to `status.trackedConfigs`.
 
+use std::fmt::Write;
+
 use serde_json::Value;
 
 use crate::object::digest;
@@ -20,10 +22,38 @@ fn go_json(data: &Value) -> String {
     for character in data.to_string().chars() {
         match character {
             '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                text.push_str(&format!("\\u{:04x}", u32::from(character)));
+                // Writing to a string cannot fail.
+                let _ = write!(text, "\\u{:04x}", u32::from(character));
             }
             other => text.push(other),
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn checksum_equals_that_of_go() {
+        // Each computed by Go: sha256.Sum256(json.Marshal(data))[:8].
+        for (data, wanted) in [
+            (Value::Null, "74234e98afe7498f"),
+            (json!({}), "44136fa355b3678a"),
+            (json!({"b": "2", "a": "1"}), "21f76dfbfe6dfe21"),
+            (
+                json!({"html": "<a href=\"x\">&\u{2028}\u{2029}\n\t\u{1}\u{8}\u{c}\u{7f} é 😀\\"}),
+                "f4a23027ce6b7171",
+            ),
+            (
+                json!({"password": "czNjcjN0Pj8=", "empty": ""}),
+                "08684467dcbf9be7",
+            ),
+        ] {
+            assert_eq!(checksum(&data), wanted, "{data}");
+        }
+    }
 }

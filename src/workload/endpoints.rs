@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{count, elements};
 use crate::object::Object;
 
-/// Annotation by which a Deployment numbers its ReplicaSets.
+/// Annotation by which a Deployment numbers each ReplicaSet.
 const NUMBER: &str = "deployment.kubernetes.io/revision";
 
 /// Longest prefix of a generated name; what is longer is cut off. Five random characters follow.

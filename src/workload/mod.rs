@@ -176,16 +176,16 @@ fn without_nulls(value: Value) -> Value {
     }
 }
 
-/// The object in a field, made if there is none.
-fn child<'a>(parent: &'a mut Map<String, Value>, field: &str) -> &'a mut Map<String, Value> {
-    let value = parent.entry(field).or_insert(Value::Null);
-    if !value.is_object() {
-        *value = Value::Object(Map::new());
-    }
-    match value {
-        Value::Object(fields) => fields,
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            unreachable!("made an object above")
-        }
-    }
+/// Changes the object in a field; it is made if there is none.
+fn edit_child(
+    parent: &mut Map<String, Value>,
+    field: &str,
+    edit: impl FnOnce(&mut Map<String, Value>),
+) {
+    let mut fields = match parent.remove(field) {
+        Some(Value::Object(fields)) => fields,
+        Some(_) | None => Map::new(),
+    };
+    edit(&mut fields);
+    parent.insert(field.to_owned(), Value::Object(fields));
 }

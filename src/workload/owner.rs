@@ -1,10 +1,11 @@
 //! Whose an object is.
 
 use kube::{Resource, ResourceExt};
+use serde_json::Value;
 
 use super::WorkloadError;
 use crate::{
-    api::{Canary, FLAGGER_ID},
+    api::{Canary, FLAGGER_ID, FLUX_DISABLED},
     object::{Kind, Object, Owner},
 };
 
@@ -33,10 +34,10 @@ pub(super) fn is_ours(canary: &Canary, object: &Object) -> bool {
 
 /// Whether an existing object under a generated name (`…-primary`, `…-canary`) may be written.
 ///
-/// It may when this Canary controls it. Flagger's owner references name the same Canary, so a
-/// taken-over object passes. So does a primary that lost its owner when a Canary was deleted
-/// without its dependents: its pods carry `flagger-id`. The apex service is exempt from this
-/// check, as it is adopted in place.
+/// It may when this Canary controls it; Flagger's owner references name the same Canary, so a
+/// taken-over object passes. So does an object without a controller that shows what it was made
+/// for: a Canary that is deleted without its dependents leaves those behind. The apex service is
+/// adopted in place and may belong to anybody but another Canary.
 ///
 /// # Errors
 /// [`WorkloadError::NameConflict`] when it belongs to somebody else.
@@ -44,7 +45,7 @@ pub fn adopts(canary: &Canary, object: &Object) -> Result<(), WorkloadError> {
     let holder = match object.controller() {
         Some(controller) if is_canary(canary, controller) => return Ok(()),
         Some(controller) => format!("{} {}", controller.kind, controller.name),
-        None if has_flagger_id(object) => return Ok(()),
+        None if was_generated(canary, object) => return Ok(()),
         None => "nobody".to_owned(),
     };
     Err(WorkloadError::NameConflict {
@@ -54,10 +55,97 @@ pub fn adopts(canary: &Canary, object: &Object) -> Result<(), WorkloadError> {
     })
 }
 
-fn has_flagger_id(object: &Object) -> bool {
-    object
-        .body
-        .value()
-        .pointer("/spec/template/metadata/annotations")
-        .is_some_and(|annotations| annotations.get(FLAGGER_ID).is_some())
+/// Whether an object shows that it was made for a Canary like this one.
+fn was_generated(canary: &Canary, object: &Object) -> bool {
+    let body = object.body.value();
+    let kind = object.key.kind;
+    if kind == Kind::Deployment || kind == Kind::DaemonSet {
+        body.pointer("/spec/template/metadata/annotations")
+            .is_some_and(|annotations| annotations.get(FLAGGER_ID).is_some())
+    } else if kind == Kind::Service {
+        FLUX_DISABLED
+            .iter()
+            .all(|(key, value)| object.annotations.get(*key).map(String::as_str) == Some(*value))
+    } else if kind == Kind::HorizontalPodAutoscaler || kind == Kind::ScaledObject {
+        body.pointer("/spec/scaleTargetRef/name")
+            .and_then(Value::as_str)
+            == Some(&canary.spec.primary_name())
+    } else {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::fixtures::{canary, deployment, object, yaml};
+
+    fn owned(kind: Kind, name: &str, uid: &str) -> Object {
+        let text = format!(
+            "{{metadata: {{name: x, ownerReferences: [{{kind: Canary, name: {name}, uid: {uid}, controller: true}}]}}}}"
+        );
+        object(kind, &text)
+    }
+
+    #[test]
+    fn adopts_what_this_canary_controls() {
+        let canary = canary("");
+        for existing in [
+            owned(Kind::Service, "podinfo", "uid-of-canary"),
+            owned(Kind::Secret, "podinfo", "uid-before-restore"),
+        ] {
+            assert_eq!(adopts(&canary, &existing), Ok(()));
+        }
+    }
+
+    #[test]
+    fn adopts_refuses_objects_of_others() {
+        let canary = canary("");
+        for kind in [
+            Kind::Deployment,
+            Kind::DaemonSet,
+            Kind::Service,
+            Kind::HorizontalPodAutoscaler,
+            Kind::ScaledObject,
+            Kind::ConfigMap,
+            Kind::Secret,
+        ] {
+            let error = adopts(&canary, &owned(kind, "another", "uid-2")).unwrap_err();
+            assert!(
+                error.to_string().contains("belongs to Canary another"),
+                "{error}"
+            );
+            let unowned = object(kind, "{metadata: {name: x}, spec: {}}");
+            assert!(adopts(&canary, &unowned).is_err(), "{kind}");
+        }
+        assert!(adopts(&canary, &deployment()).is_err());
+    }
+
+    #[test]
+    fn adopts_what_an_orphaning_deletion_left_behind() {
+        let canary = canary("");
+        for (kind, text) in [
+            (
+                Kind::Deployment,
+                "{metadata: {name: x}, spec: {template: {metadata: {annotations: {flagger-id: a}}}}}",
+            ),
+            (
+                Kind::Service,
+                "{metadata: {name: x, annotations: {kustomize.toolkit.fluxcd.io/reconcile: disabled,
+                  helm.toolkit.fluxcd.io/driftDetection: disabled}}}",
+            ),
+            (
+                Kind::HorizontalPodAutoscaler,
+                "{metadata: {name: x}, spec: {scaleTargetRef: {name: podinfo-primary}}}",
+            ),
+        ] {
+            let existing = Object::read(kind, {
+                let mut value = yaml(text);
+                value["metadata"]["uid"] = "u".into();
+                value["metadata"]["resourceVersion"] = "1".into();
+                value
+            });
+            assert_eq!(adopts(&canary, &existing.unwrap()), Ok(()), "{kind}");
+        }
+    }
 }

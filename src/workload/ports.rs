@@ -135,3 +135,121 @@ fn has_number_of(one: &Value, other: &Value) -> bool {
 fn clashes(one: &Value, other: &Value) -> bool {
     has_name_of(one, other) || has_number_of(one, other)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        object::Kind,
+        workload::fixtures::{deployment, object, yaml},
+    };
+
+    fn service(text: &str) -> Service {
+        serde_json::from_value(yaml(text)).unwrap()
+    }
+
+    fn wanted_of(text: &str) -> Vec<Value> {
+        wanted(&service(text), &deployment().body.value())
+    }
+
+    #[test]
+    fn wanted_has_defaults_of_the_main_port() {
+        for (spec, target_port) in [
+            ("{port: 80}", json!(80)),
+            ("{port: 80, targetPort: 0}", json!(80)),
+            ("{port: 80, targetPort: 9898}", json!(9898)),
+            ("{port: 80, targetPort: http}", json!("http")),
+        ] {
+            assert_eq!(
+                wanted_of(spec),
+                [json!({"name": "http", "protocol": "TCP", "port": 80, "targetPort": target_port})],
+                "{spec}"
+            );
+        }
+        assert_eq!(
+            wanted_of("{port: 80, portName: grpc, appProtocol: grpc}"),
+            [
+                json!({"name": "grpc", "protocol": "TCP", "port": 80, "targetPort": 80, "appProtocol": "grpc"})
+            ]
+        );
+    }
+
+    #[test]
+    fn wanted_with_discovery_adds_container_ports_but_main_and_sidecar() {
+        let metrics =
+            json!({"name": "http-metrics", "protocol": "TCP", "port": 9797, "targetPort": 9797});
+        let dns =
+            json!({"name": "tcp-podinfod-2", "protocol": "UDP", "port": 5353, "targetPort": 5353});
+        for spec in [
+            "{port: 9898, portDiscovery: true}",
+            "{port: 80, targetPort: 9898, portDiscovery: true}",
+            "{port: 80, targetPort: http, portDiscovery: true}",
+        ] {
+            assert_eq!(
+                wanted_of(spec)[1..],
+                [metrics.clone(), dns.clone()],
+                "{spec}"
+            );
+        }
+    }
+
+    #[test]
+    fn wanted_with_discovery_never_repeats_a_name_or_number() {
+        // Container port 9898 is not the main one here, but is called `http` like the main port.
+        let ports = wanted_of("{port: 9797, targetPort: 8080, portDiscovery: true}");
+        assert_eq!(ports.len(), 2, "{ports:?}");
+        assert_eq!(ports[1]["port"], 5353);
+    }
+
+    fn existing(ports: &str) -> Object {
+        object(
+            Kind::Service,
+            &format!("{{metadata: {{name: s}}, spec: {{ports: {ports}}}}}"),
+        )
+    }
+
+    #[test]
+    fn reconciled_keeps_order_and_node_ports() {
+        let wanted = wanted_of("{port: 80, targetPort: 9898, portDiscovery: true}");
+        let found = existing(
+            "[{name: tcp-podinfod-2, protocol: UDP, port: 5353, targetPort: 5353},
+              {name: http-metrics, protocol: TCP, port: 9797, targetPort: 9797, nodePort: 30001},
+              {name: http, protocol: TCP, port: 80, targetPort: 9898, nodePort: 30000}]",
+        );
+        let before = found.body.value();
+        assert_eq!(
+            &json!(reconciled(&wanted, &found, true)),
+            &before["spec"]["ports"]
+        );
+    }
+
+    #[test]
+    fn reconciled_keeps_a_node_port_through_a_change_of_number_or_name() {
+        let wanted = wanted_of("{port: 81, targetPort: 9898}");
+        let found = existing("[{name: http, port: 80, targetPort: 9898, nodePort: 30000}]");
+        let ports = reconciled(&wanted, &found, true);
+        assert_eq!(
+            (&ports[0]["port"], &ports[0]["nodePort"]),
+            (&json!(81), &json!(30000))
+        );
+        let found = existing("[{name: web, port: 81, targetPort: 9898, nodePort: 30000}]");
+        let ports = reconciled(&wanted, &found, true);
+        assert_eq!(ports.len(), 1);
+        assert_eq!(
+            (&ports[0]["name"], &ports[0]["nodePort"]),
+            (&json!("http"), &json!(30000))
+        );
+    }
+
+    #[test]
+    fn reconciled_drops_other_ports_only_of_our_own_services() {
+        let wanted = wanted_of("{port: 80}");
+        let found = existing(
+            "[{name: admin, port: 8081, protocol: TCP, targetPort: 8081},
+              {name: http, port: 80, protocol: TCP, targetPort: 80, appProtocol: http}]",
+        );
+        assert_eq!(reconciled(&wanted, &found, true), wanted);
+        let adopted = reconciled(&wanted, &found, false);
+        assert_eq!(json!(adopted), found.body.value()["spec"]["ports"]);
+    }
+}

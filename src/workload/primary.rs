@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Copies, LAST_APPLIED, Selector, TOOLKIT, WorkloadError, affinity, child, owner::owner,
+    Copies, LAST_APPLIED, Selector, TOOLKIT, WorkloadError, affinity, edit_child, owner::owner,
     rename_configs, replicas, revision, selector::selector,
 };
 use crate::{
@@ -61,6 +61,9 @@ pub(super) fn promoted_spec(
     id: &str,
 ) -> Result<Map<String, Value>, WorkloadError> {
     let mut spec = shared_spec(target);
+    if let Some(template) = spec.get_mut("template") {
+        *template = revision::template(template.take());
+    }
     if target.key.kind == Kind::DaemonSet {
         refuse_on_delete(target, &spec)?;
     }
@@ -71,13 +74,16 @@ pub(super) fn promoted_spec(
             expected: "a pod template",
         });
     };
-    let metadata = child(template, "metadata");
-    let labels = child(metadata, "labels");
-    labels.retain(|key, _| !key.contains(TOOLKIT));
-    labels.insert(selector.label.clone(), json!(selector.primary_value()));
-    let annotations = child(metadata, "annotations");
-    annotations.retain(|key, _| !key.contains(TOOLKIT));
-    annotations.insert(FLAGGER_ID.to_owned(), json!(id));
+    edit_child(template, "metadata", |metadata| {
+        edit_child(metadata, "labels", |labels| {
+            labels.retain(|key, _| !key.contains(TOOLKIT));
+            labels.insert(selector.label.clone(), json!(selector.primary_value()));
+        });
+        edit_child(metadata, "annotations", |annotations| {
+            annotations.retain(|key, _| !key.contains(TOOLKIT));
+            annotations.insert(FLAGGER_ID.to_owned(), json!(id));
+        });
+    });
     if let Some(pod) = template.get_mut("spec") {
         rename_configs(pod, configs);
         if target.key.kind == Kind::Deployment {
@@ -87,7 +93,7 @@ pub(super) fn promoted_spec(
     Ok(spec)
 }
 
-/// A workload's spec without [`OWN_FIELDS`], its pod template in one form.
+/// A workload's spec without [`OWN_FIELDS`].
 pub(super) fn shared_spec(workload: &Object) -> Map<String, Value> {
     let Some(Value::Object(mut spec)) = super::without_nulls(workload.body.value())
         .get_mut("spec")
@@ -96,9 +102,6 @@ pub(super) fn shared_spec(workload: &Object) -> Map<String, Value> {
         return Map::new();
     };
     spec.retain(|field, _| !OWN_FIELDS.contains(&field.as_str()));
-    if let Some(template) = spec.get_mut("template") {
-        *template = revision::template(template.take());
-    }
     spec
 }
 

@@ -67,7 +67,7 @@ pub fn promotion(
     id: &str,
 ) -> Result<Option<Value>, WorkloadError> {
     let selector = selector(target, settings)?;
-    let mut wanted = promoted_spec(settings, target, &selector, configs, id)?;
+    let wanted = promoted_spec(settings, target, &selector, configs, id)?;
     let found = shared_spec(primary);
     let mut spec = spec_change(&found, &wanted);
     if canary.spec.autoscaler_ref.is_none()
@@ -88,9 +88,8 @@ pub fn promotion(
     // A spec that is not the one replaced first is not worth keeping: it was never a release.
     let is_repeated = primary.annotations.get(REVISION) == wanted_annotations.get(REVISION)
         && primary.annotations.contains_key(PREVIOUS);
-    wanted.clear();
     if !spec.is_empty() && !is_repeated {
-        remember(primary, found, &mut added);
+        remember(primary, &found, &mut added);
     }
     if !added.is_empty() {
         metadata.insert("annotations".to_owned(), Value::Object(added));
@@ -99,7 +98,7 @@ pub fn promotion(
 }
 
 /// Notes in `annotations` what a promotion replaces.
-fn remember(primary: &Object, spec: Map<String, Value>, annotations: &mut Map<String, Value>) {
+fn remember(primary: &Object, spec: &Map<String, Value>, annotations: &mut Map<String, Value>) {
     let previous = json!({
         "revision": primary.annotations.get(REVISION),
         "spec": spec,

@@ -36,9 +36,10 @@ pub enum Readiness {
 ///
 /// No replicas are never ready. Services have no pods of their own and always are.
 ///
-/// The deadline, in seconds, counts from `started`. When that is not known it counts from when
-/// the Deployment lost its availability. A Deployment's own verdict that it makes no progress
-/// ends the wait too, unless it was given before `started`.
+/// The deadline, in seconds, counts from `started`: when the revision, or its promotion, began.
+/// Pass `None` for a workload that was ready before: its deadline counts from when its Deployment
+/// lost availability. A Deployment's own verdict that it makes no progress ends the wait too,
+/// unless it was given before `started`.
 pub fn readiness(
     object: &Object,
     who: Side,
@@ -49,10 +50,13 @@ pub fn readiness(
 ) -> Readiness {
     let body = object.body.value();
     let is_observed = count(&body, "/status/observedGeneration") >= object.generation;
-    let reason = match object.key.kind {
-        Kind::Deployment => waits_for_deployment(object, &body, is_observed, threshold),
-        Kind::DaemonSet => waits_for_daemon_set(&body, is_observed, threshold),
-        _ => None,
+    let kind = object.key.kind;
+    let reason = if kind == Kind::Deployment {
+        waits_for_deployment(object, &body, is_observed, threshold)
+    } else if kind == Kind::DaemonSet {
+        waits_for_daemon_set(&body, is_observed, threshold)
+    } else {
+        None
     };
     let Some(reason) = reason else {
         return Readiness::Ready;
@@ -64,7 +68,7 @@ pub fn readiness(
     let expired = stalled || ends.is_some_and(|ends| ends <= now);
     let name = &object.key.name;
     let namespace = &object.key.namespace;
-    let message = if object.key.kind == Kind::DaemonSet {
+    let message = if kind == Kind::DaemonSet {
         let reason = if expired {
             format!("exceeded its progressDeadlineSeconds: {deadline}")
         } else {
@@ -162,7 +166,7 @@ fn waits_for_daemon_set(body: &Value, is_observed: bool, threshold: i32) -> Opti
 
 /// A share of pods, in percent, rounded down but never to none.
 fn share(pods: i64, percent: i32) -> i64 {
-    (pods.saturating_mul(percent.into()) / 100).max(1)
+    (pods.saturating_mul(percent.clamp(0, 100).into()) / 100).max(1)
 }
 
 /// Whether the Deployment controller gave up on what was started. What it says from before the

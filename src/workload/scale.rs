@@ -24,11 +24,9 @@ pub fn replicas(object: &Object) -> i64 {
 
 /// Whether a workload was asked to have no pods.
 pub fn is_scaled_to_zero(target: &Object) -> bool {
-    match target.key.kind {
-        Kind::Deployment => replicas(target) == 0,
-        Kind::DaemonSet => has_scale_to_zero(target),
-        _ => false,
-    }
+    let kind = target.key.kind;
+    (kind == Kind::Deployment && replicas(target) == 0)
+        || (kind == Kind::DaemonSet && has_scale_to_zero(target))
 }
 
 /// The merge patch that takes all pods from a workload; `None` when it is asked for already, or
@@ -37,10 +35,10 @@ pub fn scale_to_zero(target: &Object) -> Option<Value> {
     if is_scaled_to_zero(target) {
         return None;
     }
-    match target.key.kind {
-        Kind::Deployment => Some(scaled_to(0)),
-        Kind::DaemonSet => Some(node_selector(&json!("true"))),
-        _ => None,
+    if target.key.kind == Kind::Deployment {
+        Some(scaled_to(0))
+    } else {
+        (target.key.kind == Kind::DaemonSet).then(|| node_selector(&json!("true")))
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{LAST_APPLIED, TOOLKIT, WorkloadError, elements_mut, owner::owner, without_nulls};
+use super::{
+    LAST_APPLIED, TOOLKIT, WorkloadError, edit_child, elements_mut, owner::owner, without_nulls,
+};
 use crate::{
     api::Canary,
     object::{Key, Kind, Object, Want},
@@ -34,8 +36,9 @@ pub fn primary_scaler(canary: &Canary, source: &Object) -> Result<Want, Workload
             expected: "the spec of an autoscaler",
         });
     };
-    super::child(&mut spec, "scaleTargetRef")
-        .insert("name".to_owned(), json!(canary.spec.primary_name()));
+    edit_child(&mut spec, "scaleTargetRef", |target| {
+        target.insert("name".to_owned(), json!(canary.spec.primary_name()));
+    });
     let is_keda = source.key.kind == Kind::ScaledObject;
     if is_keda {
         rewrite_keda(canary, &mut spec);
@@ -126,7 +129,7 @@ fn primary_query(query: &str, target: &str) -> String {
 }
 
 /// The merge patch that keeps KEDA from scaling a workload up from zero; `None` when it is
-/// paused already, and for HorizontalPodAutoscalers, which rest while there are no replicas.
+/// paused already, and for a HorizontalPodAutoscaler, which rests while there are no replicas.
 pub fn pause_scaler(scaler: &Object) -> Option<Value> {
     let is_paused = scaler.annotations.get(PAUSED_REPLICAS).map(String::as_str) == Some("0");
     (scaler.key.kind == Kind::ScaledObject && !is_paused).then(|| paused(&json!("0")))

@@ -60,3 +60,53 @@ impl Selector {
         format!("{}-primary", self.value)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        object::Kind,
+        workload::fixtures::{deployment, object},
+    };
+
+    #[test]
+    fn selector_takes_first_configured_label_and_keeps_the_others() {
+        let found = selector(&deployment(), &Settings::default()).unwrap();
+        assert_eq!(
+            (found.label.as_str(), found.value.as_str()),
+            ("app", "podinfo")
+        );
+        let primary = found.primary();
+        assert_eq!(primary["app"], "podinfo-primary");
+        assert_eq!(primary["app.kubernetes.io/instance"], "blue");
+        assert_eq!(found.canary()["app"], "podinfo");
+    }
+
+    #[test]
+    fn selector_prefers_the_order_of_the_operator() {
+        let target = object(
+            Kind::Deployment,
+            "{metadata: {name: a}, spec: {selector: {matchLabels: {app: first, name: second}}}}",
+        );
+        let settings = Settings {
+            selector_labels: vec!["name".to_owned(), "app".to_owned()],
+            ..Settings::default()
+        };
+        assert_eq!(selector(&target, &settings).unwrap().value, "second");
+    }
+
+    #[test]
+    fn selector_without_known_label_says_which_would_do() {
+        let target = object(
+            Kind::Deployment,
+            "{metadata: {name: podinfo}, spec: {selector: {matchLabels: {tier: x}}}}",
+        );
+        let error = selector(&target, &Settings::default()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "deployment podinfo.test spec.selector.matchLabels must contain one of \
+             [app name app.kubernetes.io/name]"
+        );
+        assert_eq!(error.reason(), "NoSelectorLabel");
+    }
+}

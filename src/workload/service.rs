@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use serde_json::{Map, Value, json};
 
 use super::{
-    LAST_APPLIED, Selector, WorkloadError,
+    LAST_APPLIED, Selector, WorkloadError, adopts,
     owner::{is_ours, owner},
     ports,
     selector::selector,
@@ -39,7 +39,8 @@ pub struct Services<T> {
 /// before is adopted in place.
 ///
 /// # Errors
-/// When the Canary has no `spec.service`, or the target's selector has no selector label.
+/// When the Canary has no `spec.service`, the target's selector has no selector label, or an
+/// existing service belongs to somebody else (see [`adopts`]).
 pub fn services(
     canary: &Canary,
     settings: &Settings,
@@ -55,6 +56,14 @@ pub fn services(
             namespace: target.key.namespace.clone(),
             kind: canary.spec.target_ref.kind.as_str(),
         })?;
+    for existing in [observed.canary, observed.primary].into_iter().flatten() {
+        adopts(canary, existing)?;
+    }
+    if let Some(existing) = observed.apex
+        && is_of_a_canary(existing)
+    {
+        adopts(canary, existing)?;
+    }
     let apex = canary.spec.apex_name();
     let build = Build {
         canary,
@@ -156,16 +165,19 @@ impl Build<'_> {
     }
 }
 
+fn is_of_a_canary(service: &Object) -> bool {
+    service
+        .controller()
+        .is_some_and(|owner| owner.kind == Kind::Canary.to_string())
+}
+
 /// The merge patch that gives an adopted apex service back: its selector as last applied, else
 /// the target's own, and without the annotations that hold Flux off.
 ///
 /// `None` when there is nothing to give back, or when a Canary controls the service: then it
 /// goes with the Canary.
 pub fn revert_apex(selector: &Selector, apex: &Object) -> Option<Value> {
-    if apex
-        .controller()
-        .is_some_and(|owner| owner.kind == Kind::Canary.to_string())
-    {
+    if is_of_a_canary(apex) {
         return None;
     }
     let applied: Value = apex
@@ -194,4 +206,229 @@ pub fn revert_apex(selector: &Selector, apex: &Object) -> Option<Value> {
         patch.insert("metadata".to_owned(), json!({ "annotations": ours }));
     }
     (!patch.is_empty()).then_some(Value::Object(patch))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::fixtures::{canary, created, deployment, live, object, patched};
+
+    const SPEC: &str = "
+service:
+  port: 80
+  targetPort: 9898
+  portDiscovery: true
+  trafficDistribution: PreferClose
+  apex: {labels: {shown: 'yes'}, annotations: {note: apex}}
+  unmanagedMetadata: {labels: [shown], annotations: [note]}
+";
+
+    fn wanted(spec: &str, observed: Services<Option<&Object>>) -> Services<Want> {
+        services(&canary(spec), &Settings::default(), &deployment(), observed).unwrap()
+    }
+
+    /// A created service as the server returns it.
+    fn served(want: &Want) -> Object {
+        let mut value = want.manifest();
+        value["spec"]["clusterIP"] = json!("10.0.0.1");
+        value["spec"]["sessionAffinity"] = json!("None");
+        value["spec"]["internalTrafficPolicy"] = json!("Cluster");
+        value["status"] = json!({"loadBalancer": {}});
+        live(Kind::Service, value)
+    }
+
+    #[test]
+    fn services_select_primary_and_canary() {
+        let services = wanted(SPEC, Services::default());
+        for (want, name, app) in [
+            (&services.canary, "podinfo-canary", "podinfo"),
+            (&services.primary, "podinfo-primary", "podinfo-primary"),
+            (&services.apex, "podinfo", "podinfo-primary"),
+        ] {
+            let manifest = want.manifest();
+            assert_eq!(want.key.name, name);
+            assert_eq!(manifest["spec"]["selector"]["app"], app);
+            assert_eq!(manifest["metadata"]["labels"]["app"], name);
+            assert_eq!(manifest["spec"]["type"], "ClusterIP");
+            assert_eq!(manifest["spec"]["trafficDistribution"], "PreferClose");
+            assert_eq!(
+                manifest["metadata"]["ownerReferences"][0]["uid"],
+                "uid-of-canary"
+            );
+            for (key, value) in FLUX_DISABLED {
+                assert_eq!(manifest["metadata"]["annotations"][key], value);
+            }
+        }
+        // Unmanaged keys are set once, at creation.
+        assert_eq!(services.apex.labels["shown"], "yes");
+        assert_eq!(services.apex.annotations["note"], "apex");
+    }
+
+    #[test]
+    fn services_of_a_headless_canary_have_no_address() {
+        let services = wanted("{service: {port: 80, headless: true}}", Services::default());
+        assert_eq!(services.apex.manifest()["spec"]["clusterIP"], "None");
+    }
+
+    #[test]
+    fn services_that_exist_are_not_written() {
+        let first = wanted(SPEC, Services::default());
+        let (c, p, a) = (
+            served(&first.canary),
+            served(&first.primary),
+            served(&first.apex),
+        );
+        let again = wanted(
+            SPEC,
+            Services {
+                canary: Some(&c),
+                primary: Some(&p),
+                apex: Some(&a),
+            },
+        );
+        assert_eq!(again.canary.patch(&c), None);
+        assert_eq!(again.primary.patch(&p), None);
+        assert_eq!(again.apex.patch(&a), None);
+    }
+
+    #[test]
+    fn services_leave_unmanaged_metadata_alone() {
+        let first = wanted(SPEC, Services::default());
+        let theirs = patched(
+            &created(&first.apex),
+            &json!({"metadata": {"labels": {"shown": "no", "app": "wrong"}}}),
+        );
+        let again = wanted(
+            SPEC,
+            Services {
+                apex: Some(&theirs),
+                ..Services::default()
+            },
+        );
+        assert_eq!(
+            again.apex.patch(&theirs),
+            Some(json!({"metadata": {"labels": {"app": "podinfo"}}}))
+        );
+    }
+
+    fn preexisting() -> Object {
+        object(
+            Kind::Service,
+            r#"
+metadata:
+  name: podinfo
+  labels: {theirs: x}
+  annotations:
+    kubectl.kubernetes.io/last-applied-configuration: '{"spec":{"selector":{"app":"podinfo","release":"r1"}}}'
+spec:
+  type: LoadBalancer
+  clusterIP: 10.0.0.9
+  selector: {app: podinfo, release: r1}
+  ports:
+  - {name: http, protocol: TCP, port: 80, targetPort: 9898, nodePort: 30080}
+  - {name: admin, protocol: TCP, port: 8081, targetPort: 8081, nodePort: 30081}
+"#,
+        )
+    }
+
+    #[test]
+    fn services_adopt_an_existing_apex_in_place() {
+        let existing = preexisting();
+        let want = wanted(
+            "{service: {port: 80, targetPort: 9898}}",
+            Services {
+                apex: Some(&existing),
+                ..Services::default()
+            },
+        )
+        .apex;
+        let patch = want.patch(&existing).unwrap();
+        assert_eq!(
+            patch,
+            json!({
+                "metadata": {"annotations": {
+                    "helm.toolkit.fluxcd.io/driftDetection": "disabled",
+                    "kustomize.toolkit.fluxcd.io/reconcile": "disabled",
+                }},
+                "spec": {"selector": {
+                    "app": "podinfo-primary",
+                    "app.kubernetes.io/instance": "blue",
+                    "release": null,
+                }},
+            })
+        );
+        assert_eq!(want.patch(&patched(&existing, &patch)), None);
+    }
+
+    #[test]
+    fn revert_apex_undoes_the_adoption() {
+        let existing = preexisting();
+        let want = wanted(
+            "{service: {port: 80, targetPort: 9898}}",
+            Services {
+                apex: Some(&existing),
+                ..Services::default()
+            },
+        )
+        .apex;
+        let adopted = patched(&existing, &want.patch(&existing).unwrap());
+        let selector = selector(&deployment(), &Settings::default()).unwrap();
+        let reverted = patched(&adopted, &revert_apex(&selector, &adopted).unwrap());
+        assert_eq!(reverted.body, existing.body);
+        assert_eq!(reverted.annotations, existing.annotations);
+        assert_eq!(revert_apex(&selector, &reverted), None);
+    }
+
+    #[test]
+    fn revert_apex_without_last_applied_selects_the_target() {
+        let selector = selector(&deployment(), &Settings::default()).unwrap();
+        let apex = object(
+            Kind::Service,
+            "{metadata: {name: podinfo}, spec: {selector: {app: podinfo-primary, app.kubernetes.io/instance: blue}}}",
+        );
+        assert_eq!(
+            revert_apex(&selector, &apex),
+            Some(json!({"spec": {"selector": {"app": "podinfo"}}}))
+        );
+        let ours = created(&wanted(SPEC, Services::default()).apex);
+        assert_eq!(revert_apex(&selector, &ours), None);
+    }
+
+    #[test]
+    fn services_under_names_of_others_are_refused() {
+        let theirs = object(
+            Kind::Service,
+            "{metadata: {name: podinfo-canary}, spec: {}}",
+        );
+        let of_another = object(
+            Kind::Service,
+            "{metadata: {name: podinfo, ownerReferences: [{kind: Canary, name: b, uid: b, controller: true}]}}",
+        );
+        for observed in [
+            Services {
+                canary: Some(&theirs),
+                ..Services::default()
+            },
+            Services {
+                apex: Some(&of_another),
+                ..Services::default()
+            },
+        ] {
+            let error =
+                services(&canary(SPEC), &Settings::default(), &deployment(), observed).unwrap_err();
+            assert_eq!(error.reason(), "NameConflict");
+        }
+    }
+
+    #[test]
+    fn services_without_service_spec_say_so() {
+        let error = services(
+            &canary(""),
+            &Settings::default(),
+            &deployment(),
+            Services::default(),
+        )
+        .unwrap_err();
+        assert_eq!(error.reason(), "NoService");
+    }
 }

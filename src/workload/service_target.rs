@@ -72,3 +72,96 @@ fn forget_allocations(spec: &mut Map<String, Value>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::fixtures::{canary, created, object, patched};
+
+    const CANARY: &str = "
+targetRef: {apiVersion: v1, kind: Service, name: app}
+service: {port: 80}
+";
+
+    fn target() -> Object {
+        object(
+            Kind::Service,
+            "
+metadata:
+  name: app
+  labels: {a: b, kustomize.toolkit.fluxcd.io/name: apps}
+  annotations: {kubectl.kubernetes.io/last-applied-configuration: '{}', note: x}
+spec:
+  type: NodePort
+  clusterIP: 10.0.0.1
+  clusterIPs: [10.0.0.1]
+  selector: {app: v1}
+  ports: [{name: http, port: 80, targetPort: 8080, protocol: TCP, nodePort: 30000}]
+",
+        )
+    }
+
+    #[test]
+    fn service_copies_leave_addresses_of_the_original_behind() {
+        let copies = service_copies(&canary(CANARY), &target(), Services::default());
+        for (want, name) in [
+            (&copies.canary, "app-canary"),
+            (&copies.primary, "app-primary"),
+        ] {
+            let manifest = want.manifest();
+            assert_eq!(want.key.name, name);
+            assert_eq!(
+                manifest["spec"],
+                json!({
+                    "type": "NodePort",
+                    "selector": {"app": "v1"},
+                    "ports": [{"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP"}],
+                })
+            );
+            assert_eq!(manifest["metadata"]["labels"], json!({"a": "b"}));
+            assert_eq!(manifest["metadata"]["annotations"]["note"], "x");
+        }
+        assert_eq!(copies.primary.annotations[REVISION], revision(&target()));
+        assert_eq!(copies.apex.patch(&target()), None);
+    }
+
+    #[test]
+    fn service_copies_follow_the_target_exactly() {
+        let canary = canary(CANARY);
+        let first = service_copies(&canary, &target(), Services::default());
+        let live = patched(
+            &created(&first.canary),
+            &json!({"spec": {
+                "clusterIP": "10.0.0.2",
+                "ports": [{"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP", "nodePort": 31111}],
+            }}),
+        );
+        let observed = Services {
+            canary: Some(&live),
+            ..Services::default()
+        };
+        assert_eq!(
+            service_copies(&canary, &target(), observed)
+                .canary
+                .patch(&live),
+            None
+        );
+        let moved = patched(
+            &target(),
+            &json!({"spec": {"selector": {"app": null, "run": "v2"}}}),
+        );
+        assert_eq!(
+            service_copies(&canary, &moved, observed)
+                .canary
+                .patch(&live),
+            Some(json!({"spec": {"selector": {"app": null, "run": "v2"}}}))
+        );
+    }
+
+    #[test]
+    fn service_copies_of_a_headless_service_are_headless() {
+        let headless = patched(&target(), &json!({"spec": {"clusterIP": "None"}}));
+        let copies = service_copies(&canary(CANARY), &headless, Services::default());
+        assert_eq!(copies.canary.manifest()["spec"]["clusterIP"], "None");
+    }
+}
