@@ -51,8 +51,11 @@ need() { # program, package
   [ "$(id -u)" = 0 ] || leave_out "no $1: install it with 'apt-get install $2', or run this as root"
   apt-get install -q -y --no-install-recommends "$2" || { apt-get update -q && apt-get install -q -y --no-install-recommends "$2"; }
 }
-need_go() {
-  local have
+# Go is needed only for what the cache does not hold yet.
+need_go_for() { # folders of the cache...
+  local folder have missing=''
+  for folder; do [ -d "$folder" ] || missing=yes; done
+  if [ -z "$missing" ]; then return; fi
   have=$(go env GOVERSION 2>/dev/null) || leave_out "no Go: install $GO_AT_LEAST or newer"
   have=${have#go}
   [ "$(printf '%s\n' "$GO_AT_LEAST" "$have" | sort -V | head -n 1)" = "$GO_AT_LEAST" ] || leave_out "Go $have is too old: install $GO_AT_LEAST or newer"
@@ -75,13 +78,13 @@ dependencies() {
   "$BIN_CARGO_DENY/cargo-deny" --locked check bans licenses sources
 }
 chart() {
-  need_go
+  need_go_for "$BIN_HELM"
   tests/cluster/build.sh helm
   "$BIN_HELM/helm" lint --strict charts/haldane
   "$BIN_HELM/helm" template haldane charts/haldane --include-crds >/dev/null
 }
 cluster() {
-  need_go
+  need_go_for "$BIN_KUBERNETES" "$BIN_ETCD" "$BIN_HELM" "$CRD_FOLDER"
   need openssl openssl
   tests/cluster/build.sh prometheus || leave_out "no Prometheus, for the reason above"
   tests/cluster/build.sh kubernetes etcd crds helm

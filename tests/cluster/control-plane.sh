@@ -13,7 +13,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/versions"
 command=${1:-} dir=${2:-}
 if [ -z "$dir" ]; then sed -n '3,6s/^# *//p' "$0" >&2; exit 2; fi
-mkdir -p "$dir"
+if [ "$command" = up ]; then mkdir -p "$dir"; fi
+if [ "$command" = down ] && [ ! -d "$dir" ]; then exit 0; fi
 dir=$(cd "$dir" && pwd)
 
 kubectl() { "$BIN_KUBERNETES/kubectl" --kubeconfig "$dir/admin.kubeconfig" "$@"; }
