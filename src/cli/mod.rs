@@ -1,1 +1,4 @@
 //! Where commands are parsed and run: one file per command.
+
+pub mod check;
+pub mod crds;
