@@ -248,3 +248,7 @@ fn unknown_expression(query: &str) -> Option<String> {
         (!known).then(|| expression.to_owned())
     })
 }
+
+#[cfg(test)]
+#[path = "validation_tests.rs"]
+mod tests;
