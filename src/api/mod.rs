@@ -10,6 +10,7 @@ pub mod istio;
 pub mod metric_template;
 pub mod service;
 pub mod status;
+pub mod validation;
 
 pub use alert_provider::{AlertProvider, AlertProviderSpec, AlertProviderType};
 pub use analysis::{Alert, Analysis, HookType, Metric, Severity, Strategy, Webhook};

@@ -1,5 +1,7 @@
 //! Where commands are parsed and run: one file per command.
 
+pub mod check;
+pub mod crds;
 mod flagger;
 pub mod judge;
 mod run;
@@ -33,6 +35,10 @@ pub struct Cli {
 enum Command {
     /// Run the operator: look after the Canaries of a cluster
     Run(Box<RunArgs>),
+    /// Check manifests without a server, by the rules that the API server applies
+    Check(check::CheckArgs),
+    /// Print the custom resource definitions
+    Crds,
     Judge(judge::JudgeArgs),
     /// Print the version
     Version,
@@ -50,6 +56,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match cli.command {
         Command::Run(args) => run::run(*args),
+        Command::Check(args) => check::run(&args),
+        Command::Crds => crds::run(),
         Command::Judge(args) => judge::run(&args),
         Command::Version => {
             println!("haldane {}", env!("CARGO_PKG_VERSION"));

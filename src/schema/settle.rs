@@ -2,10 +2,13 @@
 
 use serde_json::Value;
 
-use super::Schema;
+use super::{Kind, Schema};
 
 /// Fields that every object has and no schema needs to name.
 const ENVELOPE: [&str; 3] = ["apiVersion", "kind", "metadata"];
+
+/// Up to here a `f64` holds every whole number.
+const EXACT: f64 = 9_007_199_254_740_992.0;
 
 impl Schema {
     /// Drops the fields that the schema does not describe, and gives their paths.
@@ -45,7 +48,8 @@ impl Schema {
         }
     }
 
-    /// Fills in defaults, and drops nulls of fields that cannot be null.
+    /// Fills in defaults, drops nulls of fields that cannot be null, and writes whole numbers
+    /// without a fraction.
     pub fn fill_in(&self, value: &mut Value) {
         match value {
             Value::Object(fields) => {
@@ -70,7 +74,19 @@ impl Schema {
                     items.iter_mut().for_each(|item| schema.fill_in(item));
                 }
             }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+            Value::Number(number) => {
+                let exact = -EXACT..=EXACT;
+                let whole = number
+                    .as_f64()
+                    .filter(|n| n.fract() == 0.0 && exact.contains(n));
+                if let Some(whole) = whole.filter(|_| self.kind == Some(Kind::Integer)) {
+                    #[expect(clippy::cast_possible_truncation, reason = "whole and within bounds")]
+                    {
+                        *value = Value::from(whole as i64);
+                    }
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::String(_) => {}
         }
     }
 }

@@ -39,14 +39,14 @@ impl Schema {
             Value::Number(number) => self.compare_number(number, &mut blame),
             Value::Array(items) => {
                 let bounds = (self.min_items, self.max_items);
-                if let Some(action) = outside(items.len(), bounds, "items") {
-                    blame(format!("{} items", items.len()), action);
+                if let Some(action) = outside(items.len(), bounds, "item") {
+                    blame(counted(items.len(), "item"), action);
                 }
             }
             Value::Object(fields) => {
                 let bounds = (self.min_properties, self.max_properties);
-                if let Some(action) = outside(fields.len(), bounds, "entries") {
-                    blame(format!("{} entries", fields.len()), action);
+                if let Some(action) = outside(fields.len(), bounds, "field") {
+                    blame(counted(fields.len(), "field"), action);
                 }
             }
             Value::Null | Value::Bool(_) => {}
@@ -103,18 +103,14 @@ impl Schema {
     }
 
     fn compare_text(&self, text: &str, blame: &mut impl FnMut(String, String)) {
+        let length = text.chars().count();
+        if let Some(action) = outside(length, (self.min_length, self.max_length), "character") {
+            blame(counted(length, "character"), action);
+            return;
+        }
         let found = || quote(&Value::from(text));
         if let Some(pattern) = self.pattern.as_ref().filter(|p| !p.0.is_match(text)) {
             blame(found(), format!("write what matches {}", pattern.0));
-        }
-        let length = text.chars().count();
-        if let Some(action) = outside(length, (self.min_length, self.max_length), "characters") {
-            let found = if length == 0 {
-                "nothing".to_owned()
-            } else {
-                format!("{length} characters")
-            };
-            blame(found, action);
         }
         let timed = self.format.as_deref() == Some("date-time");
         if timed && text.parse::<jiff::Timestamp>().is_err() {
@@ -200,10 +196,19 @@ impl Schema {
 fn outside(count: usize, bounds: (Option<usize>, Option<usize>), of: &str) -> Option<String> {
     let (least, most) = bounds;
     if let Some(least) = least.filter(|least| count < *least) {
-        return Some(format!("write at least {least} {of}"));
+        return Some(format!("write at least {}", counted(least, of)));
     }
     let most = most.filter(|most| count > *most)?;
-    Some(format!("write at most {most} {of}"))
+    Some(format!("write at most {}", counted(most, of)))
+}
+
+/// A count in words.
+fn counted(count: usize, of: &str) -> String {
+    match count {
+        0 => "nothing".to_owned(),
+        1 => format!("1 {of}"),
+        more => format!("{more} {of}s"),
+    }
 }
 
 /// Whether a value is a number without fraction, as JSON Schema counts.

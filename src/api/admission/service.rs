@@ -159,6 +159,10 @@ pub(super) const LINES: &[Line] = &[
         SPAN,
     ),
     (
+        "spec.service.trafficPolicy.loadBalancer.consistentHash.minimumRingSize",
+        COUNT,
+    ),
+    (
         "spec.service.trafficPolicy.loadBalancer.warmupDurationSecs",
         SPAN,
     ),

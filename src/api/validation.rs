@@ -1,0 +1,254 @@
+//! Whether a manifest is admitted: the rules of the API server, and what they cannot say.
+
+use std::collections::BTreeMap;
+
+use regex::Regex;
+use serde_json::Value;
+
+use super::{Canary, crds, duration, istio::StringMatch};
+use crate::schema::{Fault, Schema};
+
+/// API group of the custom resources.
+const GROUP: &str = "flagger.app";
+
+/// The rules of admission for all custom resources.
+#[derive(Debug)]
+pub struct Admission {
+    schemas: BTreeMap<String, Schema>,
+}
+
+/// What admission says of one object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Why the object is refused; empty when it is admitted.
+    pub faults: Vec<Fault>,
+    /// Paths of fields that the server drops because it does not know them.
+    pub dropped: Vec<String>,
+}
+
+impl Admission {
+    /// Reads the rules out of the CustomResourceDefinitions.
+    ///
+    /// # Errors
+    /// When a schema cannot be applied. A test shows that those of this version can.
+    pub fn new() -> Result<Self, serde_json::Error> {
+        let mut schemas = BTreeMap::new();
+        for crd in crds::crds() {
+            for version in crd.spec.versions {
+                let schema = version.schema.and_then(|schema| schema.open_api_v3_schema);
+                let schema = Schema::read(&serde_json::to_value(schema.unwrap_or_default())?)?;
+                schemas.insert(crd.spec.names.kind.clone(), schema);
+            }
+        }
+        Ok(Self { schemas })
+    }
+
+    /// Judges an object as the API server and the operator would, and changes it as the server
+    /// does on entry. `None` when the object is of another API group.
+    pub fn judge(&self, object: &mut Value) -> Option<Verdict> {
+        let text = |name| object.get(name).and_then(Value::as_str).unwrap_or_default();
+        let (version, kind) = (text("apiVersion").to_owned(), text("kind").to_owned());
+        if version.split('/').next() != Some(GROUP) {
+            return None;
+        }
+        let Some(schema) = self
+            .schemas
+            .get(&kind)
+            .filter(|_| version == "flagger.app/v1beta1")
+        else {
+            let kinds: Vec<&str> = self.schemas.keys().map(String::as_str).collect();
+            return Some(Verdict {
+                faults: vec![Fault {
+                    path: "apiVersion".to_owned(),
+                    found: format!("{version} {kind}"),
+                    action: format!("write flagger.app/v1beta1 and one of {}", kinds.join(", ")),
+                }],
+                dropped: Vec::new(),
+            });
+        };
+        let dropped = schema.prune(object);
+        schema.fill_in(object);
+        let mut faults = name_faults(object);
+        faults.extend(schema.validate(object));
+        if faults.is_empty() && kind == "Canary" {
+            faults = match serde_json::from_value::<Canary>(object.clone()) {
+                Ok(canary) => self::faults(&canary),
+                // Nothing that the schema admits comes here; a test generates it.
+                Err(error) => vec![Fault {
+                    path: String::new(),
+                    found: "what cannot be read".to_owned(),
+                    action: error.to_string(),
+                }],
+            };
+        }
+        Some(Verdict { faults, dropped })
+    }
+}
+
+/// What is wrong with the name and namespace of an object.
+fn name_faults(object: &Value) -> Vec<Fault> {
+    let metadata = object.get("metadata");
+    let text = |field| metadata.and_then(|m| m.get(field)).and_then(Value::as_str);
+    let is_name = |name: &str, most: usize, dots: bool| {
+        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        (1..=most).contains(&name.len())
+            && name.starts_with(inner)
+            && name.ends_with(inner)
+            && name
+                .chars()
+                .all(|c| inner(c) || c == '-' || (dots && c == '.'))
+            && !name.contains("..")
+    };
+    let mut faults = Vec::new();
+    let mut blame = |field: &str, found: String, action: &str| {
+        faults.push(Fault {
+            path: format!("metadata.{field}"),
+            found,
+            action: action.to_owned(),
+        });
+    };
+    match text("name") {
+        Some(name) if is_name(name, 253, true) => {}
+        None if text("generateName").is_some() => {}
+        Some(name) => blame(
+            "name",
+            format!("{name:?}"),
+            "write a name of a-z, 0-9, - and .",
+        ),
+        None => blame("name", "nothing".to_owned(), "name the object"),
+    }
+    if let Some(namespace) = text("namespace").filter(|n| !n.is_empty() && !is_name(n, 63, false)) {
+        blame(
+            "namespace",
+            format!("{namespace:?}"),
+            "write a name of a-z, 0-9 and -",
+        );
+    }
+    faults
+}
+
+/// What is wrong with an admitted Canary for reasons that a schema cannot tell. The operator asks
+/// for each Canary that it sees; an empty list means that a release can start.
+pub fn faults(canary: &Canary) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let spec = &canary.spec;
+    let mut blame = |path: String, found: String, action: String| {
+        faults.push(Fault {
+            path,
+            found,
+            action,
+        });
+    };
+    for (path, comparison) in comparisons(canary) {
+        if let Some(Err(error)) = comparison.regex.as_deref().map(Regex::new) {
+            let pattern = comparison.regex.as_deref().unwrap_or_default();
+            // The last line says what is wrong; those before draw a picture.
+            let reason = error.to_string();
+            let reason = reason.lines().last().unwrap_or_default().trim();
+            let reason = reason.trim_start_matches("error: ").to_owned();
+            blame(
+                format!("{path}.regex"),
+                format!("{pattern:?}"),
+                format!("write a regular expression: {reason}"),
+            );
+        }
+    }
+    for (index, metric) in spec.analysis.metrics.iter().flatten().enumerate() {
+        let Some(query) = metric.query.as_deref() else {
+            continue;
+        };
+        if let Some(expression) = unknown_expression(query) {
+            blame(
+                format!("spec.analysis.metrics[{index}].query"),
+                format!("{{{{ {expression} }}}}"),
+                format!("use {{{{ NAME }}}} with one of {}", EXPRESSIONS.join(", ")),
+            );
+        }
+    }
+    for (index, hook) in spec.analysis.webhooks.iter().flatten().enumerate() {
+        let timeout = hook.timeout.as_deref().filter(|text| !text.is_empty());
+        if let Some(Err(error)) = timeout.map(duration::parse) {
+            blame(
+                format!("spec.analysis.webhooks[{index}].timeout"),
+                error.found().to_owned(),
+                "write a number and a unit, for example 30s".to_owned(),
+            );
+        }
+    }
+    faults
+}
+
+/// All string comparisons of a Canary with their paths.
+fn comparisons(canary: &Canary) -> Vec<(String, &StringMatch)> {
+    let service = canary.spec.service.as_ref();
+    let places = [
+        (
+            "spec.service.match",
+            service.and_then(|s| s.matches.as_ref()),
+        ),
+        ("spec.analysis.match", canary.spec.analysis.matches.as_ref()),
+    ];
+    let mut all = Vec::new();
+    for (place, matches) in places {
+        for (index, entry) in matches.into_iter().flatten().enumerate() {
+            let single = [
+                ("uri", &entry.uri),
+                ("scheme", &entry.scheme),
+                ("method", &entry.method),
+                ("authority", &entry.authority),
+            ];
+            for (name, comparison) in single {
+                all.extend(
+                    comparison
+                        .iter()
+                        .map(|c| (format!("{place}[{index}].{name}"), c)),
+                );
+            }
+            let maps = [
+                ("headers", &entry.headers),
+                ("queryParams", &entry.query_params),
+                ("withoutHeaders", &entry.without_headers),
+            ];
+            for (name, map) in maps {
+                for (key, comparison) in map.iter().flatten() {
+                    all.push((format!("{place}[{index}].{name}[{key}]"), comparison));
+                }
+            }
+        }
+    }
+    all
+}
+
+/// What a query can refer to between `{{` and `}}`.
+const EXPRESSIONS: [&str; 8] = [
+    "name",
+    "namespace",
+    "target",
+    "service",
+    "ingress",
+    "route",
+    "interval",
+    "variables.KEY",
+];
+
+/// The first expression of a query that is not known.
+fn unknown_expression(query: &str) -> Option<String> {
+    query.split("{{").skip(1).find_map(|part| {
+        let Some((expression, _)) = part.split_once("}}") else {
+            return Some(part.chars().take(20).collect());
+        };
+        let expression = expression
+            .trim_start_matches('-')
+            .trim_end_matches('-')
+            .trim();
+        let known = EXPRESSIONS.contains(&expression)
+            || expression
+                .strip_prefix("variables.")
+                .is_some_and(|key| !key.is_empty());
+        (!known).then(|| expression.to_owned())
+    })
+}
+
+#[cfg(test)]
+#[path = "validation_tests.rs"]
+mod tests;

@@ -1,0 +1,198 @@
+//! `haldane check`: what the API server would say to manifests, without a server.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{Read, Write, stderr, stdin, stdout},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Args;
+use serde_json::Value;
+
+use crate::{api::validation::Admission, schema::Fault};
+
+/// Check manifests offline with the rules that the API server applies
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// Files of YAML or JSON manifests; `-` for standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+/// Why files could not be checked.
+#[derive(Debug, thiserror::Error)]
+enum CheckError {
+    #[error("{file}: cannot be read: {source}; name a file of manifests")]
+    Read {
+        file: String,
+        source: std::io::Error,
+    },
+    #[error("{file}: found no YAML: {reason}")]
+    Parse { file: String, reason: String },
+    #[error("the definitions cannot be applied: {0}")]
+    Definitions(#[from] serde_json::Error),
+}
+
+/// What was found in files.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Findings {
+    /// One line for each fault.
+    faults: Vec<String>,
+    /// One line for each field that the server drops.
+    dropped: Vec<String>,
+    /// Number of manifests that were checked.
+    checked: usize,
+}
+
+/// Checks files, and prints a line for each fault. Exit status 0 when all manifests are valid, 1
+/// when one is not, 2 when a file cannot be read or parsed.
+pub fn run(args: &CheckArgs) -> ExitCode {
+    let (findings, errors) = match check(&args.files) {
+        Ok(result) => result,
+        Err(error) => (Findings::default(), vec![error]),
+    };
+    let mut out = stdout().lock();
+    let mut log = stderr().lock();
+    let told = findings
+        .faults
+        .iter()
+        .try_for_each(|line| writeln!(out, "{line}"))
+        .and_then(|()| {
+            let dropped = findings.dropped.iter();
+            dropped
+                .cloned()
+                .chain(errors.iter().map(ToString::to_string))
+                .try_for_each(|line| writeln!(log, "{line}"))?;
+            writeln!(
+                log,
+                "{} manifests checked, {} faults found",
+                findings.checked,
+                findings.faults.len()
+            )
+        });
+    if !errors.is_empty() || told.is_err() {
+        ExitCode::from(2)
+    } else if findings.faults.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Checks all files that can be read, and lists why others cannot.
+fn check(files: &[PathBuf]) -> Result<(Findings, Vec<CheckError>), CheckError> {
+    let admission = Admission::new()?;
+    let mut findings = Findings::default();
+    let mut errors = Vec::new();
+    let mut targets = BTreeMap::new();
+    for file in files {
+        match read(file) {
+            Ok(text) => {
+                let name = file.display().to_string();
+                match manifests(&name, &text) {
+                    Ok(objects) => objects.into_iter().for_each(|object| {
+                        findings.add(&admission, &mut targets, &name, object);
+                    }),
+                    Err(error) => errors.push(error),
+                }
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    Ok((findings, errors))
+}
+
+fn read(file: &Path) -> Result<String, CheckError> {
+    let mut text = String::new();
+    let result = if file == Path::new("-") {
+        stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        fs::read_to_string(file)
+    };
+    result.map_err(|source| CheckError::Read {
+        file: file.display().to_string(),
+        source,
+    })
+}
+
+/// The objects of a file, those of Lists one by one.
+fn manifests(file: &str, text: &str) -> Result<Vec<Value>, CheckError> {
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(text).map_err(|error| CheckError::Parse {
+            file: file.to_owned(),
+            reason: first_line(&error),
+        })?;
+    let mut objects = Vec::new();
+    for mut document in documents {
+        let is_list = document
+            .get("kind")
+            .and_then(Value::as_str)
+            .is_some_and(|kind| kind.ends_with("List"));
+        if is_list && let Some(Value::Array(items)) = document.get_mut("items").map(Value::take) {
+            objects.extend(items);
+        } else {
+            objects.push(document);
+        }
+    }
+    Ok(objects)
+}
+
+/// What is wrong and where, without the picture that follows.
+fn first_line(error: &serde_saphyr::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.trim_start_matches("error: ").to_owned()
+}
+
+/// Which Canary releases a workload, by namespace, kind and name of the workload.
+type Targets = BTreeMap<(String, String, String), String>;
+
+impl Findings {
+    fn add(&mut self, admission: &Admission, targets: &mut Targets, file: &str, mut object: Value) {
+        let Some(verdict) = admission.judge(&mut object) else {
+            return;
+        };
+        let text = |path: &str| {
+            let value = object.pointer(path).and_then(Value::as_str);
+            value.unwrap_or_default().to_owned()
+        };
+        let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+        let qualified = if namespace.is_empty() {
+            name.clone()
+        } else {
+            format!("{namespace}/{name}")
+        };
+        let subject = format!("{file}: {} {qualified}", text("/kind"));
+        self.checked += 1;
+        let mut faults = verdict.faults;
+        let target = (
+            namespace,
+            text("/spec/targetRef/kind"),
+            text("/spec/targetRef/name"),
+        );
+        if text("/kind") == "Canary" && !target.2.is_empty() {
+            if let Some(other) = targets.get(&target).filter(|other| **other != name) {
+                faults.push(Fault {
+                    path: "spec.targetRef".to_owned(),
+                    found: format!(
+                        "{} {}, which Canary {other} releases too",
+                        target.1, target.2
+                    ),
+                    action: "keep one Canary for each workload".to_owned(),
+                });
+            }
+            targets.insert(target, name);
+        }
+        self.faults
+            .extend(faults.iter().map(|fault| format!("{subject}: {fault}")));
+        self.dropped.extend(verdict.dropped.iter().map(|path| {
+            format!("{subject}: {path}: unknown field, the server drops it; check its spelling")
+        }));
+    }
+}
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;
