@@ -172,7 +172,7 @@ fn route(canary: &Canary, traffic: &Traffic) -> Value {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_rule_has_integer_weights_that_sum_to_100(
