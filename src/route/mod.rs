@@ -4,17 +4,24 @@
 //! with the objects that should be there. It never moves traffic by itself: a foreign edit is
 //! healed to what [`Traffic`] says and to nothing else.
 
+mod adoption;
+mod affinity;
 pub mod istio;
+mod matching;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use kube::ResourceExt;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::{
-    api::{Canary, Provider},
+    api::{Canary, FLUX_DISABLED, Provider, service::Service},
     object::{Key, Object, Owner, Want},
 };
+
+/// Objects that exist, by key.
+type Observed = BTreeMap<Key, Arc<Object>>;
 
 /// What traffic should look like now, derived from a Canary's status.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -184,7 +191,7 @@ impl Router {
         self,
         canary: &Canary,
         traffic: &Traffic,
-        observed: &BTreeMap<Key, Arc<Object>>,
+        observed: &Observed,
     ) -> Result<Vec<Want>, RouteError> {
         match self {
             Self::Istio => istio::want(canary, traffic, observed),
@@ -193,11 +200,7 @@ impl Router {
     }
 
     /// What the live route gives; `None` when there is no route to the canary.
-    pub fn weights(
-        self,
-        canary: &Canary,
-        observed: &BTreeMap<Key, Arc<Object>>,
-    ) -> Option<Weights> {
+    pub fn weights(self, canary: &Canary, observed: &Observed) -> Option<Weights> {
         match self {
             Self::Istio => istio::weights(canary, observed),
             Self::Kubernetes => None,
@@ -206,9 +209,9 @@ impl Router {
 
     /// The objects as they were before the Canary took them over (`revertOnDeletion`); those of
     /// which nothing is known are left out.
-    pub fn restore(self, canary: &Canary, observed: &BTreeMap<Key, Arc<Object>>) -> Vec<Want> {
+    pub fn restore(self, canary: &Canary, observed: &Observed) -> Vec<Want> {
         match self {
-            Self::Istio => istio::restore(canary, observed),
+            Self::Istio => istio::restore(canary, observed).into_iter().collect(),
             Self::Kubernetes => Vec::new(),
         }
     }
@@ -242,4 +245,31 @@ fn owner(canary: &Canary) -> Option<Owner> {
         uid: canary.uid()?,
         controller: true,
     })
+}
+
+fn service(canary: &Canary) -> Result<&Service, RouteError> {
+    canary
+        .spec
+        .service
+        .as_ref()
+        .ok_or_else(|| RouteError::NoService {
+            canary: format!(
+                "{}.{}",
+                canary.name_any(),
+                canary.namespace().unwrap_or_default()
+            ),
+        })
+}
+
+/// The wanted route object, with the metadata of the apex service and the annotations that keep
+/// Flux from reverting it.
+fn wanted_route(key: Key, spec: Value, service: &Service) -> Want {
+    let mut route = Want::new(key, json!({ "spec": spec }));
+    let apex = service.apex.clone().unwrap_or_default();
+    route.labels = apex.labels.unwrap_or_default();
+    route.annotations = apex.annotations.unwrap_or_default();
+    route
+        .annotations
+        .extend(FLUX_DISABLED.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    route
 }

@@ -1,9 +1,7 @@
 //! Istio: the VirtualService S splits requests between the hosts S-primary and S-canary, each
 //! with a DestinationRule of its own.
 
-mod adoption;
-mod affinity;
-mod matching;
+mod conditions;
 mod virtual_service;
 
 pub mod eval;
@@ -11,21 +9,15 @@ pub mod eval;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc};
-
-use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::{Names, RouteError, Traffic, Weights, owner};
+use super::{Names, Observed, RouteError, Traffic, Weights, adoption, service, wanted_route};
 use crate::{
-    api::{Canary, FLUX_DISABLED, service::Service},
+    api::{Canary, service::Service},
     object::{Key, Kind, Object, Want},
 };
 
-pub(super) use adoption::restore;
 use virtual_service::Route;
-
-type Observed = BTreeMap<Key, Arc<Object>>;
 
 /// The DestinationRules and the VirtualService, in the order in which they are written: a route
 /// is never there before its destinations.
@@ -48,27 +40,17 @@ pub(super) fn want(
     observed: &Observed,
 ) -> Result<Vec<Want>, RouteError> {
     let names = Names::of(canary);
-    let service = canary
-        .spec
-        .service
-        .as_ref()
-        .ok_or_else(|| RouteError::NoService {
-            canary: format!("{}.{}", canary.name_any(), names.namespace),
-        })?;
+    let service = service(canary)?;
     let spec = virtual_service::spec(&Route {
         names: &names,
         service,
         analysis: &canary.spec.analysis,
         traffic,
     })?;
-    let mut route = Want::new(route_key(&names), json!({ "spec": spec }));
-    let apex = service.apex.clone().unwrap_or_default();
-    route.labels = apex.labels.unwrap_or_default();
-    route.annotations = apex.annotations.unwrap_or_default();
-    route
-        .annotations
-        .extend(FLUX_DISABLED.map(|(key, value)| (key.to_owned(), value.to_owned())));
-    if let Some(existing) = observed.get(&route.key) {
+    let mut route = wanted_route(route_key(&names), spec, service);
+    if let Some(existing) = observed.get(&route.key)
+        && live_weights(&names, existing).is_none()
+    {
         adoption::keep_original(&mut route, existing, canary);
     }
     let mut wants = vec![
@@ -77,7 +59,7 @@ pub(super) fn want(
         route,
     ];
     for want in &mut wants {
-        want.owner = owner(canary);
+        want.owner = super::owner(canary);
     }
     Ok(wants)
 }
@@ -96,6 +78,10 @@ fn destination(names: &Names, host: &str, service: &Service) -> Want {
 pub(super) fn weights(canary: &Canary, observed: &Observed) -> Option<Weights> {
     let names = Names::of(canary);
     live_weights(&names, observed.get(&route_key(&names))?)
+}
+
+pub(super) fn restore(canary: &Canary, observed: &Observed) -> Option<Want> {
+    adoption::restore(observed.get(&route_key(&Names::of(canary)))?, canary)
 }
 
 /// Reads the last rule that names the canary: before it come only rules for cookies.

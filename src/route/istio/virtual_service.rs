@@ -3,14 +3,14 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{affinity, matching};
+use super::conditions;
 use crate::{
     api::{
         Analysis, Strategy,
         istio::HttpMatch,
         service::{Rewrite, Service},
     },
-    route::{Names, RouteError, Traffic},
+    route::{Names, RouteError, Traffic, affinity::Affinity, matching},
 };
 
 /// What a VirtualService is made from.
@@ -68,10 +68,7 @@ impl Route<'_> {
         if !tested.is_empty() {
             return self.split_by_match(tested);
         }
-        match &self.analysis.session_affinity {
-            Some(affinity) => affinity::rules(self, affinity),
-            None => vec![self.weighted_rule()],
-        }
+        self.split_by_cookie(&Affinity::of(self.analysis, self.traffic))
     }
 
     /// Two rules: one for the requests that the analysis is about, one for all others.
@@ -100,19 +97,44 @@ impl Route<'_> {
         vec![matching, self.rule(self.conditions(), others)]
     }
 
-    /// The rule that splits requests by weight.
-    pub(super) fn weighted_rule(&self) -> Value {
-        let mut rule = self.rule(self.conditions(), self.split(self.traffic.canary()).into());
-        self.mirror(&mut rule);
-        rule
+    /// The rule that splits requests by weight, after those for users with a cookie.
+    fn split_by_cookie(&self, affinity: &Affinity) -> Vec<Value> {
+        let weight = self.traffic.canary();
+        let rule_of = |cookie: &str, weight| {
+            let matches = matching::combine(&[matching::cookie(cookie)?], self.conditions());
+            Some(self.rule(&matches, self.split(weight).into()))
+        };
+        let mut rules = Vec::new();
+        for (cookie, weight) in &affinity.kept {
+            rules.extend(rule_of(cookie, *weight));
+        }
+        for (cookie, set_cookie) in &affinity.expired {
+            rules.extend(rule_of(cookie, weight).map(|mut rule| {
+                rule["headers"]["response"]["add"]["Set-Cookie"] = json!(set_cookie);
+                rule
+            }));
+        }
+        let mut destinations = self.split(weight);
+        let set_cookies = [&affinity.primary, &affinity.canary];
+        for (destination, set_cookie) in destinations.iter_mut().zip(set_cookies) {
+            if let Some(set_cookie) = set_cookie {
+                destination["headers"] =
+                    json!({ "response": { "add": { "Set-Cookie": set_cookie } } });
+            }
+        }
+        rules.push(self.rule(self.conditions(), destinations.into()));
+        if weight == 0 {
+            rules.iter_mut().for_each(|rule| self.mirror(rule));
+        }
+        rules
     }
 
     /// A rule with all that the service says of requests.
-    pub(super) fn rule(&self, matches: &[HttpMatch], destinations: Vec<Value>) -> Value {
+    fn rule(&self, matches: &[HttpMatch], destinations: Vec<Value>) -> Value {
         let service = self.service;
         let mut rule = Map::new();
         if !matches.is_empty() {
-            rule.insert("match".to_owned(), matching::conditions(matches));
+            rule.insert("match".to_owned(), conditions::conditions(matches));
         }
         let parts = [
             ("rewrite", service.rewrite.as_ref().and_then(rewrite)),
@@ -138,12 +160,12 @@ impl Route<'_> {
     }
 
     /// Conditions that every request has to meet; none: all requests do.
-    pub(super) fn conditions(&self) -> &[HttpMatch] {
+    fn conditions(&self) -> &[HttpMatch] {
         self.service.matches.as_deref().unwrap_or_default()
     }
 
     /// Both destinations; a weight of 0 is written, so that the route shows where the canary is.
-    pub(super) fn split(&self, canary: i32) -> [Value; 2] {
+    fn split(&self, canary: i32) -> [Value; 2] {
         [
             self.destination(&self.names.primary, 100 - canary),
             self.destination(&self.names.canary, canary),
@@ -166,7 +188,7 @@ impl Route<'_> {
     }
 
     /// Adds the copying of requests to the canary, where it is on.
-    pub(super) fn mirror(&self, rule: &mut Value) {
+    fn mirror(&self, rule: &mut Value) {
         if !self.traffic.mirrors() {
             return;
         }

@@ -149,7 +149,7 @@ fn takes(conditions: &Value, request: &Request) -> bool {
 
 /// The conditions of `spec.service` or `spec.analysis`, as the API spells them.
 fn conditions(matches: Option<&[crate::api::istio::HttpMatch]>) -> Value {
-    crate::route::istio::matching::conditions(matches.unwrap_or_default())
+    crate::route::istio::conditions::conditions(matches.unwrap_or_default())
 }
 
 fn served(canary: &Canary, request: &Request) -> bool {
@@ -172,7 +172,7 @@ fn route(canary: &Canary, traffic: &Traffic) -> Value {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_rule_has_integer_weights_that_sum_to_100(

@@ -1,8 +1,6 @@
-//! Conditions on requests: their combination, and their form in Istio's API.
+//! Conditions on requests.
 
 use std::collections::BTreeMap;
-
-use serde_json::{Value, json};
 
 use crate::api::istio::{HttpMatch, StringMatch};
 
@@ -64,44 +62,8 @@ pub(super) fn cookie(pair: &str) -> Option<HttpMatch> {
     })
 }
 
-/// The conditions as Istio takes them.
-pub(super) fn conditions(matches: &[HttpMatch]) -> Value {
-    matches.iter().map(condition).collect()
-}
-
-fn condition(wanted: &HttpMatch) -> Value {
-    let mut wanted = wanted.clone();
-    let maps = [
-        &mut wanted.headers,
-        &mut wanted.query_params,
-        &mut wanted.without_headers,
-    ];
-    for text in maps.into_iter().flatten().flat_map(BTreeMap::values_mut) {
-        without_suffix(text);
-    }
-    let texts = [
-        &mut wanted.uri,
-        &mut wanted.scheme,
-        &mut wanted.method,
-        &mut wanted.authority,
-    ];
-    for text in texts.into_iter().flatten() {
-        without_suffix(text);
-    }
-    json!(wanted)
-}
-
-/// Istio has no `suffix`: its server would drop the field and leave a condition that any value
-/// meets. A regular expression, which has to match as a whole, says the same.
-fn without_suffix(text: &mut StringMatch) {
-    if let Some(suffix) = text.suffix.take() {
-        text.regex
-            .get_or_insert_with(|| format!(".*{}", escape(&suffix)));
-    }
-}
-
 /// The text as an RE2 expression that matches it and nothing else.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         if r"\.+*?()|[]{}^$".contains(c) {
@@ -115,6 +77,8 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -139,8 +103,8 @@ mod tests {
             {"uri": {"prefix": "/b"}, "sourceLabels": {"app": "b", "tier": "c"}},
         ]));
         assert_eq!(
-            conditions(&combine(&specific, &general)),
-            json!([
+            combine(&specific, &general),
+            read(json!([
                 {"uri": {"prefix": "/a"}, "headers": {"x": {"exact": "1"}, "y": {"exact": "0"}},
                  "sourceLabels": {"app": "a"}},
                 {"uri": {"prefix": "/b"}, "headers": {"x": {"exact": "1"}},
@@ -149,24 +113,15 @@ mod tests {
                  "queryParams": {"q": {"exact": "2"}}},
                 {"uri": {"prefix": "/b"}, "queryParams": {"q": {"exact": "2"}},
                  "sourceLabels": {"app": "b", "tier": "c"}},
-            ])
-        );
-    }
-
-    #[test]
-    fn conditions_write_a_suffix_as_a_regular_expression() {
-        assert_eq!(
-            conditions(&read(json!([{"headers": {"x": {"suffix": ".io"}}}]))),
-            json!([{"headers": {"x": {"regex": r".*\.io"}}}])
+            ]))
         );
     }
 
     #[test]
     fn cookie_with_special_characters_is_escaped() {
-        let found = cookie("a.b=c+d").unwrap();
         assert_eq!(
-            conditions(&[found]),
-            json!([{"headers": {"Cookie": {"regex": r".*a\.b.*c\+d.*"}}}])
+            cookie("a.b=c+d").into_iter().collect::<Vec<_>>(),
+            read(json!([{"headers": {"Cookie": {"regex": r".*a\.b.*c\+d.*"}}}]))
         );
         assert_eq!(cookie("no pair"), None);
     }
