@@ -72,3 +72,74 @@ fn label_selector(holder: &mut Value, rename: &dyn Fn(&str, &str) -> Option<Stri
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        object::Kind,
+        workload::{
+            fixtures::{deployment, object},
+            selector::selector,
+        },
+    };
+
+    fn rewritten(target: &crate::object::Object) -> Value {
+        let settings = Settings::default();
+        let selector = selector(target, &settings).unwrap();
+        let mut pod = target.body.value()["spec"]["template"]["spec"].take();
+        let before = pod.clone();
+        rewrite(&mut pod, &target.key.name, &selector, &settings);
+        let mut back = pod.clone();
+        undo(&mut back, &target.key.name, &selector, &settings);
+        assert_eq!(back, before);
+        pod
+    }
+
+    #[test]
+    fn rewrite_names_the_primary_where_pods_keep_apart() {
+        let pod = rewritten(&deployment());
+        let anti = &pod["affinity"]["podAntiAffinity"];
+        let required = &anti["requiredDuringSchedulingIgnoredDuringExecution"][0];
+        assert_eq!(
+            required["labelSelector"]["matchExpressions"][0]["values"],
+            serde_json::json!(["podinfo-primary", "other"])
+        );
+        let preferred = &anti["preferredDuringSchedulingIgnoredDuringExecution"][0];
+        // `tier` is not a selector label.
+        assert_eq!(
+            preferred["podAffinityTerm"]["labelSelector"]["matchLabels"],
+            serde_json::json!({"app": "podinfo-primary", "tier": "podinfo"})
+        );
+        assert_eq!(
+            pod["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"]["app"],
+            "podinfo-primary"
+        );
+        let affinity = &pod["affinity"]["podAffinity"];
+        assert_eq!(
+            affinity["requiredDuringSchedulingIgnoredDuringExecution"][0]["labelSelector"]["matchLabels"]
+                ["app"],
+            "podinfo"
+        );
+    }
+
+    #[test]
+    fn rewrite_knows_a_workload_by_its_label_too() {
+        let target = object(
+            Kind::Deployment,
+            "
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: shop}}
+  template:
+    spec:
+      topologySpreadConstraints:
+      - labelSelector: {matchLabels: {app: shop, name: web, tier: shop}}
+",
+        );
+        assert_eq!(
+            rewritten(&target)["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"],
+            serde_json::json!({"app": "shop-primary", "name": "web-primary", "tier": "shop"})
+        );
+    }
+}

@@ -189,3 +189,205 @@ pub fn config_copy(
         to,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::fixtures::{canary, deployment, object};
+
+    fn config(kind: Kind, name: &str, optional: bool) -> ConfigRef {
+        ConfigRef {
+            kind,
+            name: name.to_owned(),
+            optional,
+        }
+    }
+
+    #[test]
+    fn config_refs_finds_volumes_and_environments_once() {
+        use Kind::{ConfigMap, Secret};
+        let refs = config_refs(&deployment());
+        assert_eq!(
+            refs,
+            [
+                config(ConfigMap, "colors", false),
+                config(ConfigMap, "environment", false),
+                config(ConfigMap, "files", true),
+                config(Secret, "certificate", false),
+                // Optional in one place and needed in another.
+                config(Secret, "database", false),
+                config(Secret, "token", true),
+            ]
+        );
+        assert_eq!(refs[0].tracked_key(), "configmap/colors");
+        assert_eq!(refs[3].tracked_key(), "secret/certificate");
+    }
+
+    #[test]
+    fn rename_configs_renames_every_use_and_nothing_else() {
+        let target = deployment();
+        let mut body = target.body.value();
+        let copies: Copies = config_refs(&target)
+            .into_iter()
+            .filter(|config| config.name != "token")
+            .map(|config| {
+                (
+                    (config.kind, config.name.clone()),
+                    format!("{}-primary", config.name),
+                )
+            })
+            .collect();
+        rename_configs(&mut body["spec"]["template"]["spec"], &copies);
+        let renamed = Object {
+            body: crate::object::Json::of(&body),
+            ..target
+        };
+        let names: Vec<String> = config_refs(&renamed).into_iter().map(|c| c.name).collect();
+        assert_eq!(
+            names,
+            [
+                "colors-primary",
+                "environment-primary",
+                "files-primary",
+                "certificate-primary",
+                "database-primary",
+                "token"
+            ]
+        );
+        // A plain value that reads like a config's name.
+        let env = &body["spec"]["template"]["spec"]["containers"][0]["env"];
+        assert_eq!(env[2]["value"], "colors");
+    }
+
+    #[test]
+    fn rename_configs_tells_kinds_apart() {
+        let mut pod = json!({"volumes": [
+            {"configMap": {"name": "a"}},
+            {"secret": {"secretName": "a"}},
+        ]});
+        let copies = Copies::from([((Kind::Secret, "a".to_owned()), "b".to_owned())]);
+        rename_configs(&mut pod, &copies);
+        assert_eq!(
+            pod,
+            json!({"volumes": [
+                {"configMap": {"name": "a"}},
+                {"secret": {"secretName": "b"}},
+            ]})
+        );
+    }
+
+    #[test]
+    fn is_tracked_obeys_flag_and_annotation() {
+        let tracking = Settings::default();
+        let off = Settings {
+            config_tracking: false,
+            ..Settings::default()
+        };
+        let plain = object(Kind::ConfigMap, "metadata: {name: a}");
+        assert!(is_tracked(&tracking, &plain));
+        assert!(!is_tracked(&off, &plain));
+        for (value, tracked) in [("disabled", false), ("disable", false), ("enabled", true)] {
+            let text = format!(
+                "metadata: {{name: a, annotations: {{flagger.app/config-tracking: {value}}}}}"
+            );
+            let annotated = object(Kind::ConfigMap, &text);
+            assert_eq!(is_tracked(&tracking, &annotated), tracked, "{value}");
+        }
+        assert!(is_tracked_secret_type("kubernetes.io/tls"));
+        assert!(!is_tracked_secret_type(
+            "kubernetes.io/service-account-token"
+        ));
+    }
+
+    fn copy(name: &str, owners: &[(&str, bool)]) -> Object {
+        let owners: Vec<Value> = owners
+            .iter()
+            .map(|(canary, controller)| {
+                json!({"kind": "Canary", "name": canary, "uid": format!("uid-{canary}"), "controller": controller})
+            })
+            .collect();
+        crate::workload::fixtures::live(
+            Kind::ConfigMap,
+            json!({"metadata": {"name": name, "ownerReferences": owners}}),
+        )
+    }
+
+    fn name_given(existing: &[Object]) -> Result<String, WorkloadError> {
+        let source = Key::new(Kind::ConfigMap, "test", "colors");
+        copy_name(&canary(""), &source, |key| {
+            existing.iter().find(|object| object.key == *key)
+        })
+    }
+
+    #[test]
+    fn copy_name_is_the_usual_one_unless_shared() {
+        let usual = Ok("colors-primary".to_owned());
+        let own = Ok("colors-podinfo-primary".to_owned());
+        assert_eq!(name_given(&[]), usual);
+        assert_eq!(
+            name_given(&[copy("colors-primary", &[("podinfo", true)])]),
+            usual
+        );
+        for owners in [
+            &[("other", true)][..],
+            &[("other", true), ("podinfo", false)],
+            &[("podinfo", true), ("other", false)],
+            &[],
+        ] {
+            assert_eq!(
+                name_given(&[copy("colors-primary", owners)]),
+                own,
+                "{owners:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn copy_name_with_both_names_taken_is_a_conflict() {
+        let taken = [
+            copy("colors-primary", &[("other", true)]),
+            copy("colors-podinfo-primary", &[]),
+        ];
+        assert_eq!(name_given(&taken).unwrap_err().reason(), "NameConflict");
+        let ours = [
+            copy("colors-primary", &[("other", true)]),
+            copy("colors-podinfo-primary", &[("podinfo", true)]),
+        ];
+        assert_eq!(name_given(&ours).unwrap(), "colors-podinfo-primary");
+    }
+
+    #[test]
+    fn config_copy_takes_over_included_labels_and_no_annotations() {
+        let source = object(
+            Kind::Secret,
+            "metadata: {name: token, labels: {team: shop, app: podinfo}, annotations: {a: b}}",
+        );
+        let settings = Settings {
+            include_label_prefix: vec!["te".to_owned()],
+            ..Settings::default()
+        };
+        let copy = config_copy(&canary(""), &settings, &source, "0123", "token-primary");
+        assert_eq!(copy.from, source.key);
+        assert_eq!(copy.checksum, "0123");
+        assert_eq!(
+            copy.to.manifest(),
+            json!({
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {
+                    "name": "token-primary",
+                    "namespace": "test",
+                    "labels": {"team": "shop"},
+                    "ownerReferences": [{
+                        "apiVersion": "flagger.app/v1beta1",
+                        "kind": "Canary",
+                        "name": "podinfo",
+                        "uid": "uid-of-canary",
+                        "controller": true,
+                        "blockOwnerDeletion": true,
+                    }],
+                },
+            })
+        );
+    }
+}

@@ -63,3 +63,90 @@ pub fn is_pod_of(controller: &str, pod: &str) -> bool {
     pod.strip_prefix(prefix)
         .is_some_and(|suffix| !suffix.is_empty() && !suffix.contains('-'))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        object::Kind,
+        workload::fixtures::{deployment, object, patched},
+    };
+
+    fn slice(endpoints: &str) -> Arc<Object> {
+        let text = format!("{{metadata: {{name: s}}, addressType: IPv4, endpoints: {endpoints}}}");
+        Arc::new(object(Kind::EndpointSlice, &text))
+    }
+
+    #[test]
+    fn ready_endpoints_counts_ready_pods_of_the_wanted_revision_once() {
+        let slices = [
+            slice(
+                "[{conditions: {ready: true}, targetRef: {kind: Pod, name: a-1}},
+                  {conditions: {}, targetRef: {kind: Pod, name: a-2}},
+                  {targetRef: {kind: Pod, name: a-3}},
+                  {conditions: {ready: false}, targetRef: {kind: Pod, name: a-4}},
+                  {conditions: {ready: true, terminating: true}, targetRef: {kind: Pod, name: a-5}},
+                  {conditions: {ready: true}, targetRef: {kind: Node, name: a-6}},
+                  {conditions: {ready: true}},
+                  {conditions: {ready: true}, targetRef: {kind: Pod, name: b-1}}]",
+            ),
+            // The same pod under its address of the other family.
+            slice("[{conditions: {ready: true}, targetRef: {kind: Pod, name: a-1}}]"),
+            slice("null"),
+        ];
+        assert_eq!(ready_endpoints(&slices, |pod| is_pod_of("a", pod)), 3);
+        assert_eq!(ready_endpoints(&slices, |_| true), 4);
+        assert_eq!(ready_endpoints(&[], |_| true), 0);
+    }
+
+    fn replica_set(name: &str, number: &str, owner: &str) -> Arc<Object> {
+        let text = format!(
+            "metadata:
+  name: {name}
+  annotations: {{deployment.kubernetes.io/revision: '{number}'}}
+  ownerReferences: [{{kind: Deployment, name: x, uid: {owner}, controller: true}}]
+"
+        );
+        Arc::new(object(Kind::ReplicaSet, &text))
+    }
+
+    #[test]
+    fn current_replica_set_is_the_one_of_the_newest_template() {
+        let target = deployment();
+        let sets = [
+            replica_set("podinfo-6", "6", &target.uid),
+            replica_set("other-7", "7", "another"),
+            replica_set("podinfo-7", "7", &target.uid),
+        ];
+        assert_eq!(
+            current_replica_set(&target, &sets).as_deref(),
+            Some("podinfo-7")
+        );
+        assert_eq!(current_replica_set(&target, &sets[..2]), None);
+    }
+
+    #[test]
+    fn current_replica_set_of_an_unobserved_template_is_unknown() {
+        let target = deployment();
+        let sets = [replica_set("podinfo-7", "7", &target.uid)];
+        let mut changed = patched(&target, &serde_json::json!({}));
+        changed.generation += 1;
+        assert_eq!(current_replica_set(&changed, &sets), None);
+    }
+
+    #[test]
+    fn is_pod_of_knows_generated_names() {
+        assert!(is_pod_of("podinfo-7d4", "podinfo-7d4-x2x9z"));
+        for foreign in [
+            "podinfo-7d4",
+            "podinfo-7d4-",
+            "podinfo-7d4-9c-x2x9z",
+            "other-x",
+        ] {
+            assert!(!is_pod_of("podinfo-7d4", foreign), "{foreign}");
+        }
+        // Names over 58 characters are cut before the random part is added.
+        let long = "a".repeat(60);
+        assert!(is_pod_of(&long, &format!("{}x2x9z", "a".repeat(58))));
+    }
+}

@@ -149,3 +149,149 @@ pub(super) fn annotations(target: &Object) -> BTreeMap<String, String> {
     annotations.insert(REVISION.to_owned(), revision::revision(target));
     annotations
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::{
+        fixtures::{canary, daemon_set, deployment, object, patched},
+        scale_to_zero,
+    };
+
+    fn built(target: &Object) -> Value {
+        let configs = Copies::from([(
+            (Kind::ConfigMap, "colors".to_owned()),
+            "colors-primary".to_owned(),
+        )]);
+        primary(&canary(""), &Settings::default(), target, &configs, "id-1")
+            .unwrap()
+            .manifest()
+    }
+
+    #[test]
+    fn primary_copies_the_spec_and_selects_its_own_pods() {
+        let target = deployment();
+        let manifest = built(&target);
+        let spec = &manifest["spec"];
+        assert_eq!(manifest["metadata"]["name"], "podinfo-primary");
+        assert_eq!(
+            spec["selector"],
+            json!({"matchLabels": {"app": "podinfo-primary", "app.kubernetes.io/instance": "blue"}})
+        );
+        let wanted = target.body.value();
+        for field in [
+            "replicas",
+            "minReadySeconds",
+            "progressDeadlineSeconds",
+            "revisionHistoryLimit",
+            "strategy",
+        ] {
+            assert_eq!(spec[field], wanted["spec"][field], "{field}");
+        }
+        assert_eq!(
+            spec["template"]["metadata"],
+            json!({
+                "labels": {
+                    "app": "podinfo-primary",
+                    "app.kubernetes.io/instance": "blue",
+                    "version": "v1",
+                },
+                "annotations": {"prometheus.io/scrape": "true", "flagger-id": "id-1"},
+            })
+        );
+        let pod = &spec["template"]["spec"];
+        assert_eq!(pod["fieldOfTomorrow"], json!({"kept": true}));
+        let env = &pod["containers"][0]["env"];
+        assert_eq!(
+            env[0]["valueFrom"]["configMapKeyRef"]["name"],
+            "colors-primary"
+        );
+        assert_eq!(env[1]["valueFrom"]["secretKeyRef"]["name"], "database");
+    }
+
+    #[test]
+    fn primary_has_filtered_labels_and_annotations() {
+        let manifest = built(&deployment());
+        assert_eq!(
+            manifest["metadata"]["labels"],
+            json!({"app": "podinfo-primary"})
+        );
+        assert_eq!(
+            manifest["metadata"]["annotations"],
+            json!({"team": "shop", REVISION: revision::revision(&deployment())})
+        );
+        let settings = Settings {
+            include_label_prefix: vec!["*".to_owned()],
+            ..Settings::default()
+        };
+        let want = primary(&canary(""), &settings, &deployment(), &Copies::new(), "x").unwrap();
+        assert_eq!(
+            json!(want.labels),
+            json!({"app": "podinfo-primary", "team": "shop"})
+        );
+    }
+
+    #[test]
+    fn primary_of_a_target_without_pods_has_one() {
+        let zero = patched(
+            &deployment(),
+            &json!({"spec": {"replicas": 0, "paused": true}}),
+        );
+        let spec = &built(&zero)["spec"];
+        assert_eq!(spec["replicas"], 1);
+        // A paused primary would never roll.
+        assert_eq!(spec.get("paused"), None);
+    }
+
+    #[test]
+    fn primary_of_a_daemon_set_runs_where_the_target_would() {
+        let target = daemon_set();
+        let zero = patched(&target, &scale_to_zero(&target).unwrap());
+        let manifest = built(&zero);
+        let pod = &manifest["spec"]["template"]["spec"];
+        assert_eq!(pod["nodeSelector"], json!({"kubernetes.io/os": "linux"}));
+        assert_eq!(manifest["spec"].get("replicas"), None);
+        // Daemon sets keep their spreading as it is.
+        assert_eq!(
+            pod["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"]["app"],
+            "podinfo"
+        );
+    }
+
+    #[test]
+    fn primary_of_a_daemon_set_that_does_not_roll_is_refused() {
+        let target = patched(
+            &daemon_set(),
+            &json!({"spec": {"updateStrategy": {"type": "OnDelete"}}}),
+        );
+        let error = primary(
+            &canary(""),
+            &Settings::default(),
+            &target,
+            &Copies::new(),
+            "x",
+        )
+        .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "daemonset podinfo.test must have RollingUpdate strategy but have OnDelete"
+        );
+    }
+
+    #[test]
+    fn primary_without_pod_template_is_an_error() {
+        let target = object(
+            Kind::Deployment,
+            "{metadata: {name: a}, spec: {selector: {matchLabels: {app: a}}, template: 7}}",
+        );
+        let error = primary(
+            &canary(""),
+            &Settings::default(),
+            &target,
+            &Copies::new(),
+            "x",
+        )
+        .unwrap_err();
+        assert_eq!(error.reason(), "MalformedObject");
+    }
+}

@@ -159,3 +159,192 @@ fn patch(metadata: Map<String, Value>, spec: Map<String, Value>) -> Option<Value
         .collect();
     (!patch.is_empty()).then_some(Value::Object(patch))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::{
+        fixtures::{canary, created, daemon_set, deployment, patched},
+        primary, revision,
+    };
+
+    fn settings() -> Settings {
+        Settings::default()
+    }
+
+    /// A primary of the target as it was at first.
+    fn bootstrapped(target: &Object) -> Object {
+        created(&primary(&canary(""), &settings(), target, &Copies::new(), "id-1").unwrap())
+    }
+
+    fn promoted(target: &Object, primary: &Object, id: &str) -> Option<Value> {
+        promotion(
+            &canary(""),
+            &settings(),
+            target,
+            primary,
+            &Copies::new(),
+            id,
+        )
+        .unwrap()
+    }
+
+    fn changed() -> Object {
+        patched(
+            &deployment(),
+            &json!({"spec": {
+                "replicas": 5,
+                "minReadySeconds": null,
+                "template": {
+                    "metadata": {"annotations": {"prometheus.io/scrape": null, "new": "1"}},
+                    "spec": {"fieldOfTomorrow": null, "volumes": []},
+                },
+            }}),
+        )
+    }
+
+    #[test]
+    fn promotion_of_what_the_primary_has_is_none() {
+        for target in [deployment(), daemon_set()] {
+            assert_eq!(promoted(&target, &bootstrapped(&target), "id-1"), None);
+        }
+    }
+
+    #[test]
+    fn promotion_replaces_the_template_exactly_and_settles() {
+        let target = changed();
+        let before = bootstrapped(&deployment());
+        assert!(!carries(&before, &revision(&target), "id-2"));
+        let after = patched(&before, &promoted(&target, &before, "id-2").unwrap());
+        let fresh =
+            created(&primary(&canary(""), &settings(), &target, &Copies::new(), "id-2").unwrap());
+        assert_eq!(after.body, fresh.body);
+        assert!(carries(&after, &revision(&target), "id-2"));
+        assert_eq!(promoted(&target, &after, "id-2"), None);
+    }
+
+    #[test]
+    fn promotion_of_new_configs_alone_rolls_the_primary() {
+        let before = bootstrapped(&deployment());
+        let patch = promoted(&deployment(), &before, "id-2").unwrap();
+        assert_eq!(
+            patch["spec"],
+            json!({"template": {"metadata": {"annotations": {"flagger-id": "id-2"}}}})
+        );
+    }
+
+    #[test]
+    fn promotion_keeps_metadata_of_others() {
+        let target = changed();
+        let theirs = json!({"metadata": {
+            "labels": {"theirs": "x"},
+            "annotations": {"theirs": "y", "deployment.kubernetes.io/revision": "12"},
+        }});
+        let before = patched(&bootstrapped(&deployment()), &theirs);
+        let after = patched(&before, &promoted(&target, &before, "id-2").unwrap());
+        assert_eq!(after.labels["theirs"], "x");
+        assert_eq!(after.annotations["theirs"], "y");
+        assert_eq!(after.annotations["deployment.kubernetes.io/revision"], "12");
+    }
+
+    #[test]
+    fn promotion_sets_replicas_only_without_autoscaler_and_above_zero() {
+        let before = bootstrapped(&deployment());
+        let five = patched(&deployment(), &json!({"spec": {"replicas": 5}}));
+        let zero = patched(&deployment(), &json!({"spec": {"replicas": 0}}));
+        let alone = promoted(&five, &before, "id-1").unwrap();
+        assert_eq!(alone["spec"], json!({"replicas": 5}));
+        assert_eq!(promoted(&zero, &before, "id-1"), None);
+        let scaled = canary(
+            "autoscalerRef: {apiVersion: autoscaling/v2, kind: HorizontalPodAutoscaler, name: a}",
+        );
+        assert_eq!(
+            promotion(&scaled, &settings(), &five, &before, &Copies::new(), "id-1").unwrap(),
+            None
+        );
+    }
+
+    #[test]
+    fn promotion_removes_a_leftover_of_scaling_to_zero() {
+        // Flagger creates the primary of a resting DaemonSet at rest.
+        let target = daemon_set();
+        let resting = patched(
+            &bootstrapped(&target),
+            &crate::workload::scale_to_zero(&target).unwrap(),
+        );
+        let after = patched(&resting, &promoted(&target, &resting, "id-1").unwrap());
+        assert_eq!(after.body, bootstrapped(&target).body);
+    }
+
+    #[test]
+    fn restoration_takes_a_promotion_back() {
+        let before = bootstrapped(&deployment());
+        assert_eq!(restoration(&before), None);
+        let target = patched(&changed(), &json!({"spec": {"replicas": 3}}));
+        let after = patched(&before, &promoted(&target, &before, "id-2").unwrap());
+        let restored = patched(&after, &restoration(&after).unwrap());
+        assert_eq!(restored.body, before.body);
+        assert_eq!(restored.annotations, before.annotations);
+        assert_eq!(restoration(&restored), None);
+    }
+
+    #[test]
+    fn restoration_goes_back_to_the_release_before_not_to_drift() {
+        let before = bootstrapped(&deployment());
+        let target = patched(&changed(), &json!({"spec": {"replicas": 3}}));
+        let after = patched(&before, &promoted(&target, &before, "id-2").unwrap());
+        let drifted = patched(
+            &after,
+            &json!({"spec": {"template": {"spec": {"containers": []}}}}),
+        );
+        let again = patched(&drifted, &promoted(&target, &drifted, "id-2").unwrap());
+        assert_eq!(again.body, after.body);
+        let restored = patched(&again, &restoration(&again).unwrap());
+        assert_eq!(restored.body, before.body);
+    }
+
+    #[test]
+    fn restoration_of_an_oversized_release_is_unknown() {
+        let mut huge = deployment();
+        let filler = "x".repeat(MOST_ANNOTATIONS);
+        huge = patched(
+            &huge,
+            &json!({"spec": {"template": {"metadata": {"annotations": {"filler": filler}}}}}),
+        );
+        let first = bootstrapped(&deployment());
+        let second = patched(&first, &promoted(&huge, &first, "id-2").unwrap());
+        assert!(second.annotations.contains_key(PREVIOUS));
+        let third = patched(&second, &promoted(&deployment(), &second, "id-3").unwrap());
+        // Rather nothing than the release before the one before.
+        assert_eq!(restoration(&third), None);
+    }
+
+    #[test]
+    fn restoration_from_a_broken_note_is_none() {
+        for note in [
+            "",
+            "{}",
+            "[]",
+            r#"{"spec":{}}"#,
+            r#"{"spec":{"template":null}}"#,
+        ] {
+            let broken = patched(
+                &bootstrapped(&deployment()),
+                &json!({"metadata": {"annotations": {PREVIOUS: note}}}),
+            );
+            assert_eq!(restoration(&broken), None, "{note}");
+        }
+    }
+
+    #[test]
+    fn release_id_is_a_uuid_of_revision_and_configs() {
+        let canary = canary("");
+        let configs = BTreeMap::from([("configmap/a".to_owned(), "1".to_owned())]);
+        let id = release_id(&canary, "h1:a", &configs);
+        let shape: Vec<usize> = id.split('-').map(str::len).collect();
+        assert_eq!(shape, [8, 4, 4, 4, 12]);
+        assert_eq!(id, release_id(&canary, "h1:a", &configs));
+        assert_ne!(id, release_id(&canary, "h1:b", &configs));
+        assert_ne!(id, release_id(&canary, "h1:a", &BTreeMap::new()));
+    }
+}

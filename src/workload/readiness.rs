@@ -200,3 +200,266 @@ fn text<'a>(value: &'a Value, field: &str) -> Option<&'a str> {
 fn time(value: &Value, field: &str) -> Option<Timestamp> {
     text(value, field)?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::workload::fixtures::{daemon_set, deployment, object, patched};
+
+    fn at(text: &str) -> Timestamp {
+        format!("2026-01-01T{text}Z").parse().unwrap()
+    }
+
+    const NOON: &str = "12:00:00";
+
+    fn asked(object: &Object, who: Side, threshold: i32) -> Readiness {
+        readiness(object, who, threshold, None, 600, at(NOON))
+    }
+
+    fn with_status(object: &Object, status: Value) -> Object {
+        patched(object, &json!({ "status": status }))
+    }
+
+    fn message(readiness: Readiness) -> String {
+        match readiness {
+            Readiness::Ready => "ready".to_owned(),
+            Readiness::NotReady { message, .. } => message,
+        }
+    }
+
+    #[test]
+    fn readiness_of_a_deployment_uses_the_words_of_flagger() {
+        for (status, threshold, wanted) in [
+            (json!({}), 100, "ready"),
+            (
+                json!({"observedGeneration": 2}),
+                100,
+                "waiting for rollout to finish: observed deployment generation less than desired generation",
+            ),
+            (
+                json!({"updatedReplicas": null}),
+                100,
+                "waiting for rollout to finish: 0 out of 3 new replicas have been updated",
+            ),
+            (
+                json!({"replicas": 4}),
+                100,
+                "waiting for rollout to finish: 1 old replicas are pending termination",
+            ),
+            (
+                json!({"availableReplicas": 1}),
+                100,
+                "waiting for rollout to finish: 1 of 3 (readyThreshold 100%) updated replicas are available",
+            ),
+            (
+                json!({"availableReplicas": 1}),
+                70,
+                "waiting for rollout to finish: 1 of 2 (readyThreshold 70%) updated replicas are available",
+            ),
+            (json!({"availableReplicas": 1}), 50, "ready"),
+            (
+                json!({"availableReplicas": 0}),
+                0,
+                "waiting for rollout to finish: 0 of 1 (readyThreshold 0%) updated replicas are available",
+            ),
+        ] {
+            let object = with_status(&deployment(), status.clone());
+            let primary = message(asked(&object, Side::Primary, threshold));
+            let canary = message(asked(&object, Side::Canary, threshold));
+            if wanted == "ready" {
+                assert_eq!(
+                    (primary.as_str(), canary.as_str()),
+                    (wanted, wanted),
+                    "{status}"
+                );
+            } else {
+                assert_eq!(primary, format!("podinfo.test not ready: {wanted}"));
+                assert_eq!(
+                    canary,
+                    format!("canary deployment podinfo.test not ready: {wanted}")
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn readiness_of_no_replicas_is_never_given() {
+        let zero = patched(
+            &deployment(),
+            &json!({"spec": {"replicas": 0}, "status": {"replicas": 0, "updatedReplicas": 0, "availableReplicas": 0}}),
+        );
+        let nowhere = with_status(&daemon_set(), json!({"observedGeneration": 1}));
+        for object in [zero, nowhere] {
+            for threshold in [0, 50, 100] {
+                assert_ne!(asked(&object, Side::Primary, threshold), Readiness::Ready);
+            }
+        }
+    }
+
+    #[test]
+    fn readiness_of_one_replica_needs_one_at_any_threshold() {
+        let one = patched(
+            &deployment(),
+            &json!({"spec": {"replicas": 1}, "status": {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 0}}),
+        );
+        for threshold in [0, 1, 50, 99] {
+            assert_ne!(asked(&one, Side::Canary, threshold), Readiness::Ready);
+        }
+    }
+
+    #[test]
+    fn readiness_of_a_daemon_set_uses_the_words_of_flagger() {
+        let scheduled = |updated: i64, available: i64| {
+            json!({"observedGeneration": 1, "desiredNumberScheduled": 4,
+                "updatedNumberScheduled": updated, "numberAvailable": available})
+        };
+        for (status, threshold, wanted) in [
+            (scheduled(4, 4), 100, "ready"),
+            (scheduled(4, 2), 50, "ready"),
+            (
+                scheduled(3, 3),
+                100,
+                "waiting for rollout to finish: 3 out of 4 new pods have been updated",
+            ),
+            (
+                scheduled(4, 1),
+                50,
+                "waiting for rollout to finish: 1 of 2 (readyThreshold 50%) updated pods are available",
+            ),
+        ] {
+            let object = with_status(&daemon_set(), status.clone());
+            let found = message(asked(&object, Side::Canary, threshold));
+            if wanted == "ready" {
+                assert_eq!(found, wanted, "{status}");
+            } else {
+                assert_eq!(
+                    found,
+                    format!("canary damonset podinfo.test not ready with retryable true: {wanted}")
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn readiness_expires_when_the_deadline_of_the_start_is_over() {
+        let object = with_status(&deployment(), json!({"availableReplicas": 0}));
+        let ends = at("12:10:00");
+        for (now, expired, again) in [
+            ("12:09:59", false, Some(ends)),
+            ("12:10:00", true, None),
+            ("13:00:00", true, None),
+        ] {
+            let found = readiness(&object, Side::Canary, 100, Some(at(NOON)), 600, at(now));
+            let Readiness::NotReady {
+                expired: is_expired,
+                again: next,
+                ..
+            } = found
+            else {
+                panic!("ready at {now}");
+            };
+            assert_eq!((is_expired, next), (expired, again), "{now}");
+        }
+        let daemons = with_status(&daemon_set(), json!({"observedGeneration": 1}));
+        let late = readiness(
+            &daemons,
+            Side::Primary,
+            100,
+            Some(at(NOON)),
+            600,
+            at("13:00:00"),
+        );
+        assert_eq!(
+            message(late),
+            "primary daemonset podinfo.test not ready: exceeded its progressDeadlineSeconds: 600"
+        );
+    }
+
+    fn conditions(kind: &str, status: &str, reason: &str, time: &str) -> Value {
+        json!({
+            "availableReplicas": 0,
+            "conditions": [{"type": kind, "status": status, "reason": reason,
+                "lastUpdateTime": format!("2026-01-01T{time}Z")}],
+        })
+    }
+
+    #[test]
+    fn readiness_expires_when_the_deployment_gave_up_on_this_attempt() {
+        let gave_up = |time| {
+            let status = conditions("Progressing", "False", "ProgressDeadlineExceeded", time);
+            with_status(&deployment(), status)
+        };
+        let asked =
+            |object: &Object, started| readiness(object, Side::Canary, 100, started, 600, at(NOON));
+        let Readiness::NotReady {
+            message, expired, ..
+        } = asked(&gave_up("11:59:00"), Some(at("11:58:00")))
+        else {
+            panic!("ready");
+        };
+        assert!(expired);
+        assert_eq!(
+            message,
+            "canary deployment podinfo.test not ready: deployment \"podinfo\" exceeded its progress deadline"
+        );
+        // What was said before the start is about the attempt before.
+        let stale = asked(&gave_up("11:00:00"), Some(at("11:58:00")));
+        assert!(matches!(stale, Readiness::NotReady { expired: false, .. }));
+        // So is what was said about another generation.
+        let unobserved = with_status(&gave_up("11:59:00"), json!({"observedGeneration": 2}));
+        let stale = asked(&unobserved, Some(at("11:58:00")));
+        assert!(matches!(stale, Readiness::NotReady { expired: false, .. }));
+    }
+
+    #[test]
+    fn readiness_without_start_counts_from_the_loss_of_availability() {
+        let lost = |time| {
+            let status = conditions("Available", "False", "MinimumReplicasUnavailable", time);
+            with_status(&deployment(), status)
+        };
+        for (time, wanted) in [("11:49:59", true), ("11:51:00", false)] {
+            let found = readiness(&lost(time), Side::Canary, 100, None, 600, at(NOON));
+            let Readiness::NotReady { expired, again, .. } = found else {
+                panic!("ready");
+            };
+            assert_eq!(expired, wanted, "{time}");
+            assert_eq!(again, (!wanted).then(|| at("12:01:00")));
+        }
+        // Without that condition nothing says when to give up.
+        let object = with_status(&deployment(), json!({"availableReplicas": 0}));
+        let found = readiness(&object, Side::Canary, 100, None, 600, at(NOON));
+        assert!(matches!(
+            found,
+            Readiness::NotReady {
+                expired: false,
+                again: None,
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn readiness_of_a_service_is_given() {
+        let service = object(Kind::Service, "metadata: {name: s}");
+        assert_eq!(asked(&service, Side::Primary, 100), Readiness::Ready);
+    }
+
+    #[test]
+    fn readiness_with_absurd_numbers_does_not_overflow() {
+        let object = with_status(
+            &deployment(),
+            json!({"replicas": i64::MAX, "updatedReplicas": i64::MAX, "availableReplicas": i64::MIN}),
+        );
+        let found = readiness(
+            &object,
+            Side::Canary,
+            i32::MAX,
+            Some(at(NOON)),
+            i64::MAX,
+            at(NOON),
+        );
+        assert!(matches!(found, Readiness::NotReady { expired: false, .. }));
+    }
+}

@@ -50,3 +50,88 @@ pub(super) fn template(template: Value) -> Value {
     }
     template
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::workload::fixtures::{daemon_set, deployment, object, patched};
+
+    #[test]
+    fn revision_is_stable_across_builds() {
+        // A release of the operator that changes this starts a rollout of every workload: then
+        // the prefix must change too.
+        let target = object(
+            Kind::Deployment,
+            "{metadata: {name: a}, spec: {template: {spec: {containers: [{name: a, image: b}]}}}}",
+        );
+        assert_eq!(revision(&target), "h1:19a178640df61c0f0be28e14ae684cf8");
+    }
+
+    #[test]
+    fn revision_changes_with_the_pod_template_alone() {
+        let target = deployment();
+        let before = revision(&target);
+        for (patch, changes) in [
+            (json!({"spec": {"replicas": 9}}), false),
+            (json!({"spec": {"strategy": {"type": "Recreate"}}}), false),
+            (json!({"metadata": {"annotations": {"x": "y"}}}), false),
+            (json!({"status": {"replicas": 0}}), false),
+            (
+                json!({"spec": {"template": {"metadata": {"annotations": {"x": "y"}}}}}),
+                true,
+            ),
+            (
+                json!({"spec": {"template": {"spec": {"fieldOfTomorrow": {"kept": false}}}}}),
+                true,
+            ),
+        ] {
+            assert_eq!(
+                revision(&patched(&target, &patch)) != before,
+                changes,
+                "{patch}"
+            );
+        }
+    }
+
+    #[test]
+    fn revision_ignores_how_a_server_prints_nothing() {
+        let target = deployment();
+        let mut value = target.body.value();
+        let template = &mut value["spec"]["template"];
+        template["metadata"]["creationTimestamp"].take();
+        template["spec"]["containers"][0]["resources"] = Value::Null;
+        let printed = Object {
+            body: Json::of(&value),
+            ..target.clone()
+        };
+        assert_eq!(revision(&printed), revision(&target));
+    }
+
+    #[test]
+    fn revision_of_a_daemon_set_ignores_scaling_to_zero() {
+        let target = daemon_set();
+        let zero = crate::workload::scale_to_zero(&target).unwrap();
+        assert_eq!(revision(&patched(&target, &zero)), revision(&target));
+        let without = patched(
+            &target,
+            &json!({"spec": {"template": {"spec": {"nodeSelector": null}}}}),
+        );
+        let zero = patched(&without, &zero);
+        assert_eq!(revision(&zero), revision(&without));
+        let empty = patched(
+            &zero,
+            &json!({"spec": {"template": {"spec": {"nodeSelector": {SCALE_TO_ZERO: null}}}}}),
+        );
+        assert_eq!(revision(&empty), revision(&without));
+    }
+
+    #[test]
+    fn is_foreign_tells_hashes_of_flagger() {
+        for foreign in ["5978589476", "v2:abc", "", "h2:abc"] {
+            assert!(is_foreign(foreign), "{foreign}");
+        }
+        assert!(!is_foreign(&revision(&deployment())));
+    }
+}

@@ -99,3 +99,72 @@ fn has_scale_to_zero(target: &Object) -> bool {
         .and_then(|pod| pod.get("nodeSelector")?.get(SCALE_TO_ZERO))
         .is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::fixtures::{daemon_set, deployment, object, patched};
+
+    fn deployment_with(replicas: i64) -> Object {
+        patched(&deployment(), &scaled_to(replicas))
+    }
+
+    #[test]
+    fn scale_to_zero_and_up_are_fixpoints() {
+        for target in [deployment(), daemon_set()] {
+            assert!(!is_scaled_to_zero(&target));
+            assert_eq!(scale_up(&target, None, None), None);
+            let zero = patched(&target, &scale_to_zero(&target).unwrap());
+            assert!(is_scaled_to_zero(&zero));
+            assert_eq!(scale_to_zero(&zero), None);
+            let back = patched(&zero, &scale_up(&zero, Some(&target), None).unwrap());
+            assert_eq!(back.body, target.body);
+        }
+    }
+
+    #[test]
+    fn scale_of_services_does_nothing() {
+        let service = object(Kind::Service, "{metadata: {name: s}, spec: {}}");
+        assert!(!is_scaled_to_zero(&service));
+        assert_eq!(scale_to_zero(&service), None);
+        assert_eq!(scale_up(&service, None, None), None);
+    }
+
+    #[test]
+    fn scale_up_takes_replicas_of_primary_or_least_of_autoscaler() {
+        let zero = deployment_with(0);
+        let scaler = |kind, field: &str, fewest: i64| {
+            object(
+                kind,
+                &format!("{{metadata: {{name: a}}, spec: {{{field}: {fewest}}}}}"),
+            )
+        };
+        let five = deployment_with(5);
+        let hpa = scaler(Kind::HorizontalPodAutoscaler, "minReplicas", 2);
+        let keda = scaler(Kind::ScaledObject, "minReplicaCount", 4);
+        let keda_zero = scaler(Kind::ScaledObject, "minReplicaCount", 0);
+        for (primary, scaler, wanted) in [
+            (Some(&five), None, 5),
+            (Some(&zero), None, 1),
+            (None, None, 1),
+            (Some(&five), Some(&hpa), 2),
+            (Some(&five), Some(&keda), 4),
+            (Some(&five), Some(&keda_zero), 1),
+        ] {
+            assert_eq!(scale_up(&zero, primary, scaler), Some(scaled_to(wanted)));
+        }
+    }
+
+    #[test]
+    fn revert_target_gives_the_replicas_of_the_primary() {
+        let (zero, two, five) = (deployment_with(0), deployment_with(2), deployment_with(5));
+        assert_eq!(revert_target(&zero, Some(&five), None), Some(scaled_to(5)));
+        assert_eq!(revert_target(&two, Some(&five), None), Some(scaled_to(5)));
+        assert_eq!(revert_target(&five, Some(&five), None), None);
+        assert_eq!(revert_target(&zero, None, None), Some(scaled_to(1)));
+        assert_eq!(revert_target(&two, None, None), None);
+        let daemons = patched(&daemon_set(), &scale_to_zero(&daemon_set()).unwrap());
+        let back = revert_target(&daemons, Some(&daemon_set()), None).unwrap();
+        assert_eq!(patched(&daemons, &back).body, daemon_set().body);
+    }
+}

@@ -144,3 +144,138 @@ pub fn resume_scaler(scaler: &Object) -> Option<Value> {
 fn paused(replicas: &Value) -> Value {
     json!({"metadata": {"annotations": {PAUSED_REPLICAS: replicas}}})
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::fixtures::{canary, created, object, patched};
+
+    fn scaled_object() -> Object {
+        object(
+            Kind::ScaledObject,
+            r#"
+metadata:
+  name: podinfo-so
+  labels: {scaledobject.keda.sh/name: podinfo-so, team: shop, kustomize.toolkit.fluxcd.io/name: apps}
+  annotations: {autoscaling.keda.sh/paused-replicas: "0", note: x}
+spec:
+  scaleTargetRef: {name: podinfo, envSourceContainerName: podinfod}
+  minReplicaCount: 0
+  maxReplicaCount: 4
+  advanced:
+    horizontalPodAutoscalerConfig: {name: podinfo-hpa, behavior: {}}
+  fieldOfTomorrow: 1
+  triggers:
+  - type: prometheus
+    name: requests
+    metadata:
+      serverAddress: http://prometheus:9090
+      query: sum(rate(requests{app="podinfo"}[1m])) + x{app=~"podinfo-canary-.*|podinfo-primary"}
+  - type: prometheus
+    name: given
+    metadata: {query: up}
+  - type: cpu
+    metadata: {value: "50"}
+"#,
+        )
+    }
+
+    const CANARY: &str = r#"
+autoscalerRef:
+  apiVersion: keda.sh/v1alpha1
+  kind: ScaledObject
+  name: podinfo-so
+  primaryScalerQueries: {given: 'up{app="podinfo-primary"}'}
+  primaryScalerReplicas: {minReplicas: 2, maxReplicas: 8}
+"#;
+
+    #[test]
+    fn primary_scaler_of_keda_speaks_of_the_primary() {
+        let want = primary_scaler(&canary(CANARY), &scaled_object()).unwrap();
+        let manifest = want.manifest();
+        let spec = &manifest["spec"];
+        assert_eq!(want.key.name, "podinfo-so-primary");
+        assert_eq!(
+            spec["scaleTargetRef"],
+            json!({"name": "podinfo-primary", "envSourceContainerName": "podinfod"})
+        );
+        assert_eq!(
+            (&spec["minReplicaCount"], &spec["maxReplicaCount"]),
+            (&json!(2), &json!(8))
+        );
+        assert_eq!(
+            spec["advanced"]["horizontalPodAutoscalerConfig"]["name"],
+            "podinfo-hpa-primary"
+        );
+        assert_eq!(spec["fieldOfTomorrow"], 1);
+        assert_eq!(
+            spec["triggers"][0]["metadata"]["query"],
+            r#"sum(rate(requests{app="podinfo-primary"}[1m])) + x{app=~"podinfo-primary-.*|podinfo-primary"}"#
+        );
+        assert_eq!(
+            spec["triggers"][1]["metadata"]["query"],
+            r#"up{app="podinfo-primary"}"#
+        );
+        assert_eq!(
+            spec["triggers"][2],
+            json!({"type": "cpu", "metadata": {"value": "50"}})
+        );
+        // Neither the pause of the target, nor what KEDA and Flux wrote about the original.
+        assert_eq!(manifest["metadata"]["labels"], json!({"team": "shop"}));
+        assert_eq!(manifest["metadata"]["annotations"], json!({"note": "x"}));
+    }
+
+    #[test]
+    fn primary_scaler_of_hpa_copies_the_spec_exactly() {
+        let source = object(
+            Kind::HorizontalPodAutoscaler,
+            "
+metadata: {name: podinfo, annotations: {a: b}}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: podinfo}
+  minReplicas: 2
+  maxReplicas: 4
+  metrics: [{type: Resource}]
+  behavior: {scaleDown: {stabilizationWindowSeconds: 5}}
+",
+        );
+        let canary = canary("");
+        let want = primary_scaler(&canary, &source).unwrap();
+        let live = created(&want);
+        assert_eq!(want.patch(&live), None);
+        assert_eq!(
+            live.body.value()["spec"]["scaleTargetRef"],
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo-primary"})
+        );
+        let changed = patched(
+            &source,
+            &json!({"spec": {"behavior": null, "maxReplicas": 9}}),
+        );
+        assert_eq!(
+            primary_scaler(&canary, &changed).unwrap().patch(&live),
+            Some(json!({"spec": {"behavior": null, "maxReplicas": 9}}))
+        );
+    }
+
+    #[test]
+    fn primary_scaler_without_spec_is_an_error() {
+        let source = object(Kind::ScaledObject, "metadata: {name: a}");
+        let error = primary_scaler(&canary(""), &source).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "ScaledObject test/a has no spec: expected the spec of an autoscaler"
+        );
+    }
+
+    #[test]
+    fn pause_and_resume_are_fixpoints() {
+        let paused = scaled_object();
+        assert_eq!(pause_scaler(&paused), None);
+        let running = patched(&paused, &resume_scaler(&paused).unwrap());
+        assert_eq!(resume_scaler(&running), None);
+        let again = patched(&running, &pause_scaler(&running).unwrap());
+        assert_eq!(again.annotations, paused.annotations);
+        let hpa = object(Kind::HorizontalPodAutoscaler, "metadata: {name: a}");
+        assert_eq!((pause_scaler(&hpa), resume_scaler(&hpa)), (None, None));
+    }
+}

@@ -88,3 +88,108 @@ fn agree_as_services(target: &Object, primary: &Object) -> bool {
     };
     essence(target) == essence(primary)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::workload::fixtures::{deployment, object, patched};
+
+    /// The primary that Flagger makes of the target.
+    fn primary_of_flagger() -> Object {
+        let mut value = deployment().body.value();
+        let template = &mut value["spec"]["template"];
+        template["metadata"] = json!({
+            "labels": {"app": "podinfo-primary", "app.kubernetes.io/instance": "blue", "version": "v1"},
+            "annotations": {"prometheus.io/scrape": "true", "flagger-id": "5f1f2a3b"},
+        });
+        let text = template["spec"].to_string();
+        let text = [
+            "colors",
+            "environment",
+            "files",
+            "certificate",
+            "database",
+            "token",
+        ]
+        .iter()
+        .fold(text, |text, name| {
+            text.replace(
+                &format!("\"name\":\"{name}\""),
+                &format!("\"name\":\"{name}-primary\""),
+            )
+            .replace(
+                &format!("\"secretName\":\"{name}\""),
+                &format!("\"secretName\":\"{name}-primary\""),
+            )
+        });
+        let mut pod: Value = serde_json::from_str(&text).unwrap();
+        // The volume is called as its config is.
+        pod["volumes"][0]["name"] = json!("files");
+        pod["volumes"][1]["name"] = json!("certificate");
+        let anti = &mut pod["affinity"]["podAntiAffinity"];
+        anti["requiredDuringSchedulingIgnoredDuringExecution"][0]["labelSelector"]["matchExpressions"]
+            [0]["values"] = json!(["podinfo-primary", "other"]);
+        anti["preferredDuringSchedulingIgnoredDuringExecution"][0]["podAffinityTerm"]["labelSelector"]
+            ["matchLabels"]["app"] = json!("podinfo-primary");
+        pod["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"]["app"] =
+            json!("podinfo-primary");
+        template["spec"] = pod;
+        value["metadata"] = json!({"name": "podinfo-primary"});
+        crate::workload::fixtures::live(Kind::Deployment, value)
+    }
+
+    #[test]
+    fn agrees_with_the_primary_that_flagger_made() {
+        assert!(agrees(
+            &Settings::default(),
+            &deployment(),
+            &primary_of_flagger()
+        ));
+    }
+
+    #[test]
+    fn agrees_not_when_the_pod_template_differs() {
+        let primary = primary_of_flagger();
+        for change in [
+            json!({"metadata": {"annotations": {"restarted": "now"}}}),
+            json!({"metadata": {"labels": {"version": "v2"}}}),
+            json!({"spec": {"fieldOfTomorrow": {"kept": false}}}),
+            json!({"spec": {"volumes": []}}),
+        ] {
+            let target = patched(&deployment(), &json!({"spec": {"template": change}}));
+            assert!(!agrees(&Settings::default(), &target, &primary), "{change}");
+        }
+    }
+
+    #[test]
+    fn agrees_ignores_what_is_not_in_the_template() {
+        let target = patched(
+            &deployment(),
+            &json!({"spec": {"replicas": 0, "minReadySeconds": 9}}),
+        );
+        assert!(agrees(&Settings::default(), &target, &primary_of_flagger()));
+    }
+
+    #[test]
+    fn agrees_not_without_templates_or_selector() {
+        let empty = object(Kind::Deployment, "metadata: {name: podinfo}");
+        assert!(!agrees(&Settings::default(), &empty, &empty));
+        assert!(!agrees(&Settings::default(), &deployment(), &empty));
+    }
+
+    #[test]
+    fn agrees_on_services_with_the_same_ports_and_pods() {
+        let service = |name, app, extra| {
+            let text = format!(
+                "{{metadata: {{name: {name}}}, spec: {{selector: {{app: {app}}}, ports: [{{port: 80{extra}}}]}}}}"
+            );
+            object(Kind::Service, &text)
+        };
+        let target = service("a", "v1", ", nodePort: 30000");
+        let settings = Settings::default();
+        assert!(agrees(&settings, &target, &service("a-primary", "v1", "")));
+        assert!(!agrees(&settings, &target, &service("a-primary", "v0", "")));
+    }
+}
