@@ -25,7 +25,6 @@ use crate::{
         replicas as you like: one leads, the others take over when it is gone. Flagger's flags \
         are understood in its spelling too (-mesh-provider=istio)."
 )]
-#[expect(clippy::struct_excessive_bools, reason = "flags")]
 pub struct RunArgs {
     /// File with the API server's address and credentials; default: $KUBECONFIG,
     /// ~/.kube/config or those of the pod
@@ -165,7 +164,7 @@ pub struct RunArgs {
     )]
     leader_election_lease_duration: Timing,
 
-    /// error, warn, info, debug or trace, or a filter such as haldane::apply=debug,info
+    /// error, warn, info, debug or trace, or a filter such as `haldane::apply=debug,info`
     #[arg(
         long,
         value_name = "LEVEL",

@@ -30,8 +30,8 @@ use super::options::Election;
 
 /// How long a lease lasts and how often it is renewed.
 ///
-/// With the default of 15 s: the leader renews each 5 s and stops 10 s after its last renewal,
-/// others look each 1.5 s. A replica that dies is followed within 17 s, one that says goodbye
+/// With the default of 15 s: the leader renews each 3 s, waits 3 s for an answer and stops 10 s
+/// after its last renewal; others look each 1.5 s. A replica that dies is followed within 17 s, one that says goodbye
 /// within 2 s. (Flagger: 60, 15 and 5 s.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
@@ -39,6 +39,9 @@ pub struct Timing {
     lease: Duration,
     /// How long a leader leads after its last renewal.
     renew_deadline: Duration,
+    /// Time between two renewals, and how long an answer is waited for: one lost answer leaves
+    /// time for another try.
+    renew: Duration,
     /// Time between two tries to get, or to regain, the lease.
     retry: Duration,
 }
@@ -51,6 +54,7 @@ impl Timing {
         (3..=300).contains(&seconds).then_some(Self {
             lease,
             renew_deadline: lease * 2 / 3,
+            renew: lease / 5,
             retry: lease / 10,
         })
     }
@@ -61,6 +65,7 @@ impl Default for Timing {
         Self {
             lease: Duration::from_secs(15),
             renew_deadline: Duration::from_secs(10),
+            renew: Duration::from_secs(3),
             retry: Duration::from_millis(1500),
         }
     }
@@ -285,7 +290,7 @@ impl Candidate {
                 Lead::Not => None,
             };
             let asked = Instant::now();
-            let limit = asked + timing.renew_deadline / 2;
+            let limit = asked + timing.renew;
             let limit = leads.map_or(limit, |until| until.min(limit));
             let tried = match timeout(limit.duration_since(asked), self.attempt()).await {
                 Ok(Ok(tried)) => Ok(tried),
@@ -306,7 +311,7 @@ impl Candidate {
                     }
                     let until = asked + timing.renew_deadline;
                     self.lead.send_replace(Lead::Until(until));
-                    asked + timing.renew_deadline / 2
+                    asked + timing.renew
                 }
                 (Ok(Tried::Waits(until)), None) => until,
                 (Ok(Tried::Waits(_)), Some(_)) => {
@@ -402,8 +407,7 @@ impl Candidate {
 
     /// Gives the Lease away, so that another replica need not wait.
     async fn release(&mut self) {
-        let request = self.election.timing.renew_deadline / 2;
-        match timeout(request, self.clear()).await {
+        match timeout(self.election.timing.renew * 2, self.clear()).await {
             Ok(Ok(())) => tracing::info!("gave the Lease away"),
             Ok(Err(error)) => tracing::warn!(%error, "cannot give the Lease away; it will run out"),
             Err(_) => tracing::warn!("cannot give the Lease away in time; it will run out"),

@@ -266,7 +266,7 @@ impl Metrics {
         );
     }
 
-    /// All series as OpenMetrics text.
+    /// All series, as text.
     ///
     /// # Errors
     /// Never in practice: the text is written to memory.
@@ -552,7 +552,9 @@ mod tests {
 
     #[test]
     fn types_are_flaggers() {
-        let text = Metrics::new(Provider::Istio).encode().unwrap();
+        let metrics = Metrics::new(Provider::Istio);
+        tell_all(&metrics, &canary("podinfo"), "podinfo");
+        let text = metrics.encode().unwrap();
         for expected in [
             "# TYPE flagger_info gauge",
             "# TYPE flagger_canary_total gauge",
