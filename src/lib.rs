@@ -11,6 +11,7 @@
 pub mod api;
 pub mod apply;
 pub mod cli;
+pub mod clock;
 pub mod controller;
 pub mod decide;
 pub mod measure;

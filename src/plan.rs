@@ -23,6 +23,9 @@ pub struct Plan {
     pub effects: Vec<Effect>,
     /// What to tell once the status is written.
     pub notices: Vec<Notice>,
+    /// Whether traffic has left what is to lose its capacity: the canary, or after a deletion the
+    /// primary. Proxies may lag behind, so capacity goes some time later.
+    pub quiet: bool,
     /// When to look again at the latest; `None`: when something that was looked at changes.
     pub wake: Option<Timestamp>,
 }

@@ -31,8 +31,7 @@ pub fn yaml() -> String {
         .iter()
         .filter_map(|crd| serde_json::to_value(crd).ok())
         .filter_map(|crd| serde_saphyr::to_string(&crd).ok())
-        .map(|text| format!("---\n{text}"))
-        .collect()
+        .fold(String::new(), |all, text| all + "---\n" + &text)
 }
 
 /// The schema of a kind with what admission asks laid over it.

@@ -36,6 +36,9 @@ pub const REVISION: &str = "haldane.dev/revision";
 /// Annotation of a primary: the spec that the last promotion replaced, as JSON.
 pub const PREVIOUS: &str = "haldane.dev/previous";
 
+/// Annotation of a config copy: the checksum of the data that it carries.
+pub const CHECKSUM: &str = "haldane.dev/checksum";
+
 /// Annotation of a Canary by which a person asks for `promote`, `pause`, `resume`, `abort` or
 /// `retry`. The operator removes it when it has obeyed.
 pub const REQUEST: &str = "haldane.dev/request";

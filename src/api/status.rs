@@ -78,6 +78,13 @@ pub struct CanaryStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
     pub started_time: Option<Timestamp>,
+    /// When the release under way started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
+    pub run_time: Option<Timestamp>,
+    /// Whether the target was scaled to zero after the last release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaled_down: Option<bool>,
     /// Whether a person paused the release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,

@@ -1,7 +1,12 @@
 //! The driver: watches, queue, observe → decide → apply, leadership.
 
+mod driver;
 pub mod lease;
 pub mod options;
+mod queue;
 mod run;
+mod teller;
 
+pub use driver::{Driver, Parts};
+pub use queue::work;
 pub use run::{RunError, run};

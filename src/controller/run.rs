@@ -2,18 +2,27 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use kube::Client;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::oneshot,
+    sync::{mpsc, oneshot},
     time::{interval, timeout},
 };
 
 use super::{
+    driver::{Driver, Parts},
     lease::{Candidate, Ended, Leadership, identity},
-    options::{ConnectError, RunOptions},
+    options::{ConnectError, Notifier, RunOptions, Sensitive},
+    queue::work,
 };
-use crate::telemetry::{health::Health, metrics::Metrics, serve};
+use crate::{
+    api::AlertProviderType,
+    clock::Clock,
+    measure::{Egress, Network, alert::Chat, publish::Listeners},
+    observe::{Cache, Watches, watch},
+    telemetry::{health::Health, metrics::Metrics, serve},
+};
 
 /// Why the operator stopped without being told to.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +57,10 @@ const GRACE: Duration = Duration::from_secs(10);
 /// # Errors
 /// When it cannot start, or loses the lead: another process must take its place.
 pub async fn run(options: RunOptions) -> Result<(), RunError> {
-    let client = Client::try_from(options.server.config().await?)?;
+    let mut config = options.server.config().await?;
+    // Every call has a time-out and a retry of its own.
+    config.default_retry = false;
+    let client = Client::try_from(config)?;
     let listener = serve::listen(options.port)
         .await
         .map_err(|source| RunError::Listen {
@@ -56,7 +68,7 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
             source,
         })?;
     let metrics = Arc::new(Metrics::new(options.settings.mesh_provider));
-    let health = Arc::new(Health::new(Health::STALE_AFTER, []));
+    let health = Arc::new(Health::new(Health::STALE_AFTER, [CACHES]));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
 
@@ -73,7 +85,7 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let (leadership, mut election) = match options.election.clone() {
         Some(election) => {
             let pod = std::env::var("POD_NAME").unwrap_or_else(|_| "haldane".to_owned());
-            let (candidate, leadership) = Candidate::new(client, election, identity(&pod));
+            let (candidate, leadership) = Candidate::new(client.clone(), election, identity(&pod));
             let election = tokio::spawn(candidate.run(async {
                 let _ = resigned.await;
             }));
@@ -88,13 +100,28 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         ),
     };
 
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut work = tokio::spawn(operate(
+        client,
+        options,
+        leadership,
+        metrics,
+        health,
+        async {
+            let _ = stopped.await;
+        },
+    ));
     let ended = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
-        () = work(&leadership, &metrics, &health) => Some((&mut election).await),
         ended = &mut election => Some(ended),
+        died = &mut work => Some(died.map(|()| Ended::Lost("the loop has ended".to_owned()))),
     };
-    // The Lease is given away after the last write.
+    // Writes under way are finished before the Lease is given away.
+    let _ = stop.send(());
+    if !work.is_finished() {
+        let _ = timeout(GRACE, work).await;
+    }
     let _ = resign.send(());
     let ended = match ended {
         Some(ended) => ended,
@@ -111,31 +138,105 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     }
 }
 
-/// Time between two signs of life of an idle loop.
+/// Gate of `/readyz`: every watch has shown what exists.
+const CACHES: &str = "caches";
+
+/// Watches and works until `stop`; writes only while this replica leads.
+async fn operate(
+    client: Client,
+    options: RunOptions,
+    leadership: Leadership,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    stop: impl Future<Output = ()>,
+) {
+    let stop = stop.shared();
+    let settings = Arc::new(options.settings);
+    let (again, changed) = mpsc::unbounded_channel();
+    let cache = Arc::new(Cache::new(again.clone()));
+    let watches = Watches::new();
+    let watching = watch(
+        client.clone(),
+        Arc::clone(&cache),
+        Arc::clone(&watches),
+        &options.namespaces,
+        settings.config_tracking,
+    );
+    let fence = leadership.clone();
+    let driver = Driver::new(Parts {
+        outside: Arc::new(Network::new(client.clone(), Egress::default())),
+        client,
+        cache: Arc::clone(&cache),
+        again,
+        clock: Clock::System,
+        settings,
+        listeners: Arc::new(listeners(options.notifier, options.event_webhook)),
+        metrics: Arc::clone(&metrics),
+        fence: Arc::new(move || fence.is_leader()),
+    });
+    let working = async {
+        let mut beats = interval(BEAT);
+        let mut filled = std::pin::pin!(watches.filled());
+        loop {
+            tokio::select! {
+                () = &mut filled => break,
+                () = stop.clone() => return,
+                _ = beats.tick() => health.beat(),
+            }
+        }
+        health.ready(CACHES);
+        tracing::info!("caches are filled");
+        let beat = || {
+            metrics.set_leader(leadership.is_leader());
+            health.beat();
+        };
+        work(
+            driver,
+            cache,
+            changed,
+            leadership.clone(),
+            beat,
+            stop.clone(),
+        )
+        .await;
+    };
+    tokio::select! {
+        () = watching => {}
+        () = working => {}
+    }
+}
+
+/// Time between two signs of life while caches are filled.
 const BEAT: Duration = Duration::from_secs(10);
 
-/// Waits for the lead, works, and returns when the lead is lost.
-async fn work(leadership: &Leadership, metrics: &Metrics, health: &Health) {
-    let mut beats = interval(BEAT);
-    let won = leadership.wait_leader();
-    tokio::pin!(won);
-    loop {
-        tokio::select! {
-            won = &mut won => match won {
-                Ok(()) => break,
-                Err(_) => return,
-            },
-            _ = beats.tick() => health.beat(),
-        }
+/// Who is told of Canaries that name nobody themselves.
+fn listeners(notifier: Option<Notifier>, event_webhook: Option<Sensitive>) -> Listeners {
+    let chat = notifier.map(|notifier| match notifier {
+        Notifier::Slack {
+            url,
+            token,
+            proxy,
+            user,
+            channel,
+        } => Chat {
+            kind: AlertProviderType::Slack,
+            address: url.reveal().to_owned(),
+            token: token.map(|token| token.reveal().to_owned()),
+            proxy,
+            username: user,
+            channel: channel.unwrap_or_default(),
+        },
+        Notifier::MsTeams { url, proxy } => Chat {
+            kind: AlertProviderType::Msteams,
+            address: url.reveal().to_owned(),
+            token: None,
+            proxy,
+            username: String::new(),
+            channel: String::new(),
+        },
+    });
+    Listeners {
+        event_webhook: event_webhook.map(|url| url.reveal().to_owned()),
+        chats: chat.into_iter().collect(),
     }
-    metrics.set_leader(true);
-    let lost = leadership.lost();
-    tokio::pin!(lost);
-    loop {
-        tokio::select! {
-            () = &mut lost => break,
-            _ = beats.tick() => health.beat(),
-        }
-    }
-    metrics.set_leader(false);
 }

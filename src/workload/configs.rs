@@ -151,7 +151,7 @@ pub fn copy_name<'a>(
 }
 
 /// The names that a config's copy may have, the usual one first.
-pub(super) fn copy_names(name: &str, target: &str) -> [String; 2] {
+pub fn copy_names(name: &str, target: &str) -> [String; 2] {
     [
         format!("{name}-primary"),
         format!("{name}-{target}-primary"),

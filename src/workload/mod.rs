@@ -30,8 +30,8 @@ mod fixtures;
 
 pub use checksum::checksum;
 pub use configs::{
-    ConfigRef, Copies, config_copy, config_refs, copy_name, is_tracked, is_tracked_secret_type,
-    rename_configs,
+    ConfigRef, Copies, config_copy, config_refs, copy_name, copy_names, is_tracked,
+    is_tracked_secret_type, rename_configs,
 };
 pub use endpoints::{current_replica_set, is_pod_of, ready_endpoints};
 pub use owner::{adopts, owner};

@@ -171,7 +171,7 @@ impl Rule {
         let mut rule = json!({"rule": self.test, "reason": "FieldValueInvalid"});
         match self.found {
             Found::Text(found) => {
-                rule["message"] = json!(format!("found {found}; {}", self.action))
+                rule["message"] = json!(format!("found {found}; {}", self.action));
             }
             Found::Format(found, values) => {
                 rule["message"] = json!(self.action);

@@ -1,0 +1,379 @@
+//! One Canary at a time: observe → decide → apply → report.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use kube::Client;
+use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
+
+use crate::{
+    api::{Phase, Strategy, status::Notice},
+    apply::{Applier, ApplyError, Fence},
+    clock::Clock,
+    decide::decide,
+    measure::{self, Outside, publish::Listeners},
+    observe::{Cache, CanaryKey, CheckState, Memory, ObserveError, Observer, Snapshot},
+    plan::{Check, Effect, Plan},
+    settings::Settings,
+    telemetry::metrics::{AnalysisStatus, Metrics, Reconciled},
+};
+
+use super::teller::{Teller, Telling};
+
+/// How old an answer may be when it is judged. Older ones are asked for again.
+const ANSWER_LIFE: Duration = Duration::from_mins(1);
+
+/// Notices of a status that is older than this were told, or nobody wants to hear them now.
+const NOTICE_LIFE: Duration = Duration::from_mins(10);
+
+/// Everything that looking after Canaries needs.
+pub struct Driver {
+    observer: Observer,
+    applier: Applier,
+    cache: Arc<Cache>,
+    clock: Clock,
+    outside: Arc<dyn Outside>,
+    settings: Arc<Settings>,
+    listeners: Arc<Listeners>,
+    metrics: Arc<Metrics>,
+    /// Canaries to look at again.
+    again: mpsc::UnboundedSender<CanaryKey>,
+    states: Mutex<BTreeMap<CanaryKey, Arc<Mutex<State>>>>,
+}
+
+/// What this process remembers about one Canary.
+#[derive(Default)]
+struct State {
+    /// Identity of the Canary that this is about.
+    uid: String,
+    memory: Memory,
+    answered: Option<Instant>,
+    measuring: Option<(String, AbortHandle)>,
+    teller: Option<Teller>,
+    failures: u32,
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        if let Some((_, measuring)) = self.measuring.take() {
+            measuring.abort();
+        }
+    }
+}
+
+/// What the driver is built from.
+pub struct Parts {
+    /// The API server.
+    pub client: Client,
+    /// What the watches have seen.
+    pub cache: Arc<Cache>,
+    /// Where [`Cache`] and driver report Canaries to look at.
+    pub again: mpsc::UnboundedSender<CanaryKey>,
+    /// The time.
+    pub clock: Clock,
+    /// Metrics servers, webhooks and chats.
+    pub outside: Arc<dyn Outside>,
+    /// What decisions depend on.
+    pub settings: Arc<Settings>,
+    /// Who is told of every Canary.
+    pub listeners: Arc<Listeners>,
+    /// The operator's own metrics.
+    pub metrics: Arc<Metrics>,
+    /// Whether this process may write.
+    pub fence: Fence,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+}
+
+impl Driver {
+    /// A driver of one cluster.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts {
+            client,
+            cache,
+            again,
+            clock,
+            outside,
+            settings,
+            listeners,
+            metrics,
+            fence,
+        } = parts;
+        Arc::new(Self {
+            observer: Observer::new(client.clone(), Arc::clone(&cache), Arc::clone(&settings)),
+            applier: Applier::new(client, Arc::clone(&cache), fence, Arc::clone(&metrics)),
+            cache,
+            clock,
+            outside,
+            settings,
+            listeners,
+            metrics,
+            again,
+            states: Mutex::default(),
+        })
+    }
+
+    /// Looks at one Canary and does what is due; when to look again at the latest.
+    pub async fn look(self: Arc<Self>, key: CanaryKey) -> Option<Instant> {
+        let state = self.state(&key);
+        let result = self.try_look(&key, &state).await;
+        let mut state = lock(&state);
+        match result {
+            Ok((wake, came_to)) => {
+                state.failures = 0;
+                self.metrics.reconciled(came_to);
+                wake
+            }
+            Err(error) => {
+                let conflict = matches!(&error, LookError::Apply(error) if error.is_conflict());
+                let canary = format!("{}.{}", key.name, key.namespace);
+                if conflict {
+                    tracing::debug!(canary, %error, "changed meanwhile, looking again");
+                } else {
+                    tracing::warn!(canary, %error, "trying again");
+                }
+                self.metrics.reconciled(if conflict {
+                    Reconciled::Conflict
+                } else {
+                    Reconciled::Failed
+                });
+                state.failures = state.failures.saturating_add(1);
+                Some(Instant::now() + backoff(state.failures))
+            }
+        }
+    }
+
+    async fn try_look(
+        self: &Arc<Self>,
+        key: &CanaryKey,
+        state: &Arc<Mutex<State>>,
+    ) -> Result<(Option<Instant>, Reconciled), LookError> {
+        let memory = {
+            let mut state = lock(state);
+            state.drop_old_answers();
+            state.memory.clone()
+        };
+        let started = Instant::now();
+        let now = self.clock.now();
+        let Some(snapshot) = self.observer.observe(key, &memory, now).await? else {
+            self.forget(key);
+            return Ok((None, Reconciled::Unchanged));
+        };
+        let mut snapshot = Arc::new(snapshot);
+        if self.meet(&snapshot, state) {
+            // What was remembered was about another Canary of this name.
+            Arc::make_mut(&mut snapshot).checks.clear();
+            Arc::make_mut(&mut snapshot).quiet_since = None;
+        }
+        let plan = decide(&snapshot);
+        {
+            let mut state = lock(state);
+            let since = state.memory.quiet_since.unwrap_or(now);
+            state.memory.quiet_since = plan.quiet.then_some(since);
+        }
+        if let Some(status) = &plan.status {
+            self.applier.write_status(&snapshot, status).await?;
+            self.report_end(key, &snapshot, status.phase);
+        }
+        self.tell(&snapshot, &plan, now, state);
+        let carried_out = self.applier.carry_out(&plan).await;
+        // Measuring depends on no write: questions are asked also while the API server balks.
+        for effect in &plan.effects {
+            if let Effect::Measure(check) = effect {
+                self.measure(key, check, state);
+            }
+        }
+        self.report(key, &snapshot, &plan, started.elapsed());
+        carried_out?;
+        let came_to = if plan.status.is_none() && plan.effects.is_empty() {
+            Reconciled::Unchanged
+        } else {
+            Reconciled::Applied
+        };
+        Ok((plan.wake.map(|time| self.clock.instant(time)), came_to))
+    }
+
+    /// Whether this is another Canary than the one that was remembered under its name. Notices
+    /// that a process before this one may not have told are told.
+    fn meet(self: &Arc<Self>, s: &Arc<Snapshot>, state: &Arc<Mutex<State>>) -> bool {
+        let uid = s.canary.metadata.uid.clone().unwrap_or_default();
+        let mut held = lock(state);
+        if held.uid == uid {
+            return false;
+        }
+        *held = State::default();
+        held.uid = uid;
+        drop(held);
+        if let Some(status) = &s.canary.status
+            && let (Some(notices), Some(time)) = (&status.notices, status.last_transition_time)
+            && s.now.duration_since(time).unsigned_abs() < NOTICE_LIFE
+        {
+            self.tell_all(s, notices, status.phase, time, state);
+        }
+        true
+    }
+
+    fn tell(
+        self: &Arc<Self>,
+        s: &Arc<Snapshot>,
+        plan: &Plan,
+        now: Timestamp,
+        state: &Arc<Mutex<State>>,
+    ) {
+        let phase = plan
+            .status
+            .as_ref()
+            .or(s.canary.status.as_ref())
+            .map_or(Phase::New, |status| status.phase);
+        self.tell_all(s, &plan.notices, phase, now, state);
+    }
+
+    fn tell_all(
+        self: &Arc<Self>,
+        s: &Arc<Snapshot>,
+        notices: &[Notice],
+        phase: Phase,
+        time: Timestamp,
+        state: &Arc<Mutex<State>>,
+    ) {
+        if notices.is_empty() {
+            return;
+        }
+        let mut state = lock(state);
+        let teller = state.teller.get_or_insert_with(|| {
+            Teller::start(
+                self.applier.clone(),
+                Arc::clone(&self.outside),
+                Arc::clone(&self.settings),
+                Arc::clone(&self.listeners),
+            )
+        });
+        for (index, notice) in notices.iter().enumerate() {
+            teller.tell(Telling {
+                canary: Arc::clone(&s.canary),
+                providers: Arc::clone(&s.providers),
+                notice: notice.clone(),
+                phase,
+                time,
+                index,
+            });
+        }
+    }
+
+    /// Asks the questions of a check beside everything else: a server that hangs delays its own
+    /// answer and nothing more.
+    fn measure(self: &Arc<Self>, key: &CanaryKey, check: &Check, state: &Arc<Mutex<State>>) {
+        let mut held = lock(state);
+        if held.memory.checks.contains_key(&check.id) {
+            return;
+        }
+        if let Some((_, before)) = held.measuring.take() {
+            before.abort();
+        }
+        held.memory.checks = BTreeMap::from([(check.id.clone(), CheckState::Pending)]);
+        let task = {
+            let driver = Arc::clone(self);
+            let (key, check) = (key.clone(), check.clone());
+            let state = Arc::downgrade(state);
+            async move {
+                let started = Instant::now();
+                let now = driver.clock.now();
+                let answer = measure::run(&check, &*driver.outside, now).await;
+                driver.metrics.check_took(started.elapsed());
+                let Some(state) = state.upgrade() else { return };
+                let mut state = lock(&state);
+                if let Some(pending) = state.memory.checks.get_mut(&check.id) {
+                    *pending = CheckState::Done(Arc::new(answer));
+                    state.answered = Some(Instant::now());
+                    state.measuring = None;
+                    drop(state);
+                    // The queue lives as long as the driver does.
+                    let _ = driver.again.send(key);
+                }
+            }
+        };
+        held.measuring = Some((check.id.clone(), tokio::spawn(task).abort_handle()));
+    }
+
+    fn report(&self, key: &CanaryKey, s: &Snapshot, plan: &Plan, took: Duration) {
+        let Some(status) = plan.status.as_ref().or(s.canary.status.as_ref()) else {
+            return;
+        };
+        let target = &s.canary.spec.target_ref.name;
+        self.metrics.set_phase(key, target, status.phase);
+        self.metrics
+            .set_weight(key, target, status.canary_weight.clamp(0, 100));
+        self.metrics.observe_duration(key, target, took);
+        for metric in status.metrics.iter().flatten() {
+            if let Some(value) = metric.value {
+                self.metrics.metric_value(key, target, &metric.name, value);
+            }
+        }
+    }
+
+    /// Counts a release that just ended.
+    fn report_end(&self, key: &CanaryKey, s: &Snapshot, phase: Phase) {
+        let before = s.canary.status.as_ref().map_or(Phase::New, |st| st.phase);
+        let target = &s.canary.spec.target_ref.name;
+        let strategy: Strategy = s.canary.spec.analysis.strategy();
+        let analysis = if s.canary.spec.skip_analysis.unwrap_or_default() {
+            AnalysisStatus::Skipped
+        } else {
+            AnalysisStatus::Completed
+        };
+        match (before, phase) {
+            (Phase::Finalising, Phase::Succeeded) => {
+                self.metrics.succeeded(key, target, strategy, analysis);
+            }
+            (before, Phase::Failed) if before != Phase::Failed => {
+                self.metrics.failed(key, target, strategy, analysis);
+            }
+            _ => {}
+        }
+    }
+
+    fn forget(&self, key: &CanaryKey) {
+        self.lock_states().remove(key);
+        self.metrics.forget(key);
+        self.cache.forget(key);
+    }
+
+    fn state(&self, key: &CanaryKey) -> Arc<Mutex<State>> {
+        Arc::clone(self.lock_states().entry(key.clone()).or_default())
+    }
+
+    fn lock_states(&self) -> MutexGuard<'_, BTreeMap<CanaryKey, Arc<Mutex<State>>>> {
+        lock(&self.states)
+    }
+}
+
+impl State {
+    fn drop_old_answers(&mut self) {
+        if self.answered.is_some_and(|at| at.elapsed() > ANSWER_LIFE) {
+            self.memory.checks.clear();
+            self.answered = None;
+        }
+    }
+}
+
+/// A panic in one Canary leaves its memory as the last complete change made it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Time until the next try: half a second, doubled with each failure, at most half a minute.
+fn backoff(failures: u32) -> Duration {
+    Duration::from_millis(250)
+        .saturating_mul(1 << failures.min(10))
+        .min(Duration::from_secs(30))
+}

@@ -1,0 +1,481 @@
+//! What the cluster should look like under a status, and the writes that are missing.
+//!
+//! Everything here follows from the status, so it can be repeated after a crash. Orders that
+//! always hold: capacity is ready before traffic arrives; traffic has left before capacity goes;
+//! the first write of a rollback is the route.
+
+use serde_json::Value;
+
+use crate::{
+    api::{AutoscalerKind, CHECKSUM, Phase, Strategy, status::CanaryStatus},
+    object::{Key, Kind, Object, Want},
+    observe::Snapshot,
+    plan::{Effect, Precondition},
+    route::Traffic,
+    workload::{self, Services, WorkloadError},
+};
+
+use super::{
+    draft::{Draft, after},
+    facts::{Facts, Obstacle},
+};
+
+/// The traffic that a status asks for.
+fn wanted_traffic(s: &Snapshot, facts: &Facts, status: &CanaryStatus) -> Traffic {
+    let running = matches!(
+        status.phase,
+        Phase::Progressing | Phase::WaitingPromotion | Phase::Promoting
+    );
+    let analysis = &s.canary.spec.analysis;
+    let mirror = analysis.mirror.unwrap_or_default() && facts.abilities.mirror;
+    let mirrored = running
+        && status.phase != Phase::Promoting
+        && mirror
+        && status.canary_weight == 0
+        && match facts.strategy {
+            Strategy::Canary => status.step == Some(1),
+            Strategy::BlueGreen => status.iterations > 0,
+            Strategy::AbTesting => false,
+        };
+    Traffic {
+        canary_weight: status.canary_weight,
+        mirrored,
+        ab: running && facts.strategy == Strategy::AbTesting && status.iterations > 0,
+        cookie: status.session_affinity_cookie.clone(),
+        primary_cookie: status.primary_session_affinity_cookie.clone(),
+        previous_cookie: status.previous_session_affinity_cookie.clone(),
+    }
+}
+
+/// The traffic that can be had now: a backend gets more only with ready endpoints.
+fn safe_traffic(facts: &Facts, wanted: &Traffic) -> Traffic {
+    let mut traffic = wanted.clone();
+    let live = facts.live.map_or(0, |weights| weights.canary);
+    let more = traffic.canary_weight > live || (traffic.ab && live == 0);
+    let less = traffic.canary_weight < live && !traffic.ab;
+    if more && facts.canary_endpoints == 0 {
+        traffic.canary_weight = live.min(traffic.canary_weight);
+        traffic.ab = false;
+    }
+    if less && facts.primary_endpoints == 0 && facts.canary_endpoints > 0 {
+        traffic.canary_weight = live;
+    }
+    traffic
+}
+
+/// Whether apex service and routes are as the status asks.
+pub(super) fn in_place(s: &Snapshot, facts: &Facts, status: &CanaryStatus) -> bool {
+    let wanted = wanted_traffic(s, facts, status);
+    safe_traffic(facts, &wanted) == wanted
+        && route_effects(s, facts, &wanted).is_ok_and(|effects| effects.is_empty())
+        && apex_effect(s, facts).is_ok_and(|effect| effect.is_none())
+}
+
+/// Whether the primary carries what it had before its last promotion.
+pub(super) fn can_restore(facts: &Facts) -> bool {
+    facts
+        .primary
+        .as_ref()
+        .is_some_and(|primary| workload::restoration(primary).is_some())
+}
+
+/// The writes that bring the cluster to what the status asks, in order.
+///
+/// # Errors
+/// When something that is needed cannot be had; what was found so far is in `effects`.
+pub(super) fn converge(
+    s: &Snapshot,
+    facts: &Facts,
+    d: &mut Draft,
+    effects: &mut Vec<Effect>,
+) -> Result<(), Obstacle> {
+    let status = d.status.clone();
+    let users_on_route = status.phase != Phase::New
+        && (status.phase != Phase::Initializing || facts.primary_takes_traffic());
+    let wanted = wanted_traffic(s, facts, &status);
+    let leaves = facts
+        .live
+        .is_some_and(|live| live.canary > wanted.canary_weight);
+    let traffic = safe_traffic(facts, &wanted);
+    if users_on_route && leaves {
+        effects.extend(route_effects(s, facts, &traffic)?);
+    }
+    back_services(s, facts, &status, effects)?;
+    create_primary(s, facts, &status, effects)?;
+    promote_primary(s, facts, &status, effects)?;
+    restore_primary(s, facts, &status, effects);
+    scale(s, facts, &status, d, effects);
+    if users_on_route {
+        effects.extend(apex_effect(s, facts)?);
+        if !leaves {
+            effects.extend(route_effects(s, facts, &traffic)?);
+        }
+    }
+    scalers(s, facts, &status, effects)
+}
+
+fn obstacle(error: &WorkloadError) -> Obstacle {
+    Obstacle {
+        reason: error.reason(),
+        message: error.to_string(),
+    }
+}
+
+/// The write that brings one object to what is wanted.
+fn write(s: &Snapshot, want: Want, reason: &'static str) -> Option<Effect> {
+    let Some(existing) = s.objects.get(&want.key) else {
+        return Some(Effect::Create { want, reason });
+    };
+    if existing.deleted.is_some() {
+        return None;
+    }
+    want.patch(existing)
+        .map(|change| patch(existing, change, reason))
+}
+
+/// A patch that fails if the object was changed since it was looked at.
+pub(super) fn patch(object: &Object, patch: Value, reason: &'static str) -> Effect {
+    Effect::Patch {
+        key: object.key.clone(),
+        patch,
+        precondition: Precondition {
+            uid: object.uid.clone(),
+            resource_version: Some(object.resource_version.clone()),
+        },
+        reason,
+    }
+}
+
+/// A patch of this very object, at whatever version: for fields that nobody else decides on.
+pub(super) fn patch_any(object: &Object, patch: Value, reason: &'static str) -> Effect {
+    Effect::Patch {
+        key: object.key.clone(),
+        patch,
+        precondition: Precondition {
+            uid: object.uid.clone(),
+            resource_version: None,
+        },
+        reason,
+    }
+}
+
+fn route_effects(s: &Snapshot, facts: &Facts, traffic: &Traffic) -> Result<Vec<Effect>, Obstacle> {
+    let wants = facts
+        .router
+        .want(&s.canary, traffic, &s.objects)
+        .map_err(|error| Obstacle {
+            reason: "RouteInvalid",
+            message: error.to_string(),
+        })?;
+    Ok(wants
+        .into_iter()
+        .filter_map(|want| write(s, want, "route as the status says"))
+        .collect())
+}
+
+fn service_wants(s: &Snapshot, facts: &Facts) -> Result<Services<Want>, Obstacle> {
+    let apex = s.canary.spec.apex_name();
+    let observed = |name: &str| s.object(Kind::Service, name).map(AsRef::as_ref);
+    let (canary, primary) = (format!("{apex}-canary"), format!("{apex}-primary"));
+    let observed = Services {
+        canary: observed(&canary),
+        primary: observed(&primary),
+        apex: observed(apex),
+    };
+    if facts.target.key.kind == Kind::Service {
+        return Ok(workload::service_copies(&s.canary, &facts.target, observed));
+    }
+    workload::services(&s.canary, &s.settings, &facts.target, observed)
+        .map_err(|error| obstacle(&error))
+}
+
+fn apex_effect(s: &Snapshot, facts: &Facts) -> Result<Option<Effect>, Obstacle> {
+    let apex = service_wants(s, facts)?.apex;
+    Ok(write(s, apex, "serve users from the primary"))
+}
+
+fn back_services(
+    s: &Snapshot,
+    facts: &Facts,
+    status: &CanaryStatus,
+    effects: &mut Vec<Effect>,
+) -> Result<(), Obstacle> {
+    let services = service_wants(s, facts)?;
+    let mut wants = vec![services.canary];
+    // The primary of a Service target is a Service: written when created and when promoted.
+    let is_primary_itself = facts.target.key.kind == Kind::Service;
+    if !is_primary_itself || facts.primary.is_none() || must_promote(s, facts, status) {
+        wants.push(services.primary);
+    }
+    for want in wants {
+        if let Some(existing) = s.objects.get(&want.key) {
+            workload::adopts(&s.canary, existing).map_err(|error| obstacle(&error))?;
+        }
+        effects.extend(write(s, want, "give each backend a service"));
+    }
+    Ok(())
+}
+
+/// Whether the primary is to be given the analysed revision now.
+///
+/// INVARIANT: what is written is what the status calls applied, or nothing.
+fn must_promote(s: &Snapshot, facts: &Facts, status: &CanaryStatus) -> bool {
+    status.phase == Phase::Promoting
+        && !facts.primary_is_applied(&s.canary, status)
+        && facts.is_applied(status)
+}
+
+/// Copies of the target's configs whose data differ from what is to be released.
+fn copies(s: &Snapshot, facts: &Facts, effects: &mut Vec<Effect>) {
+    for (key, config) in &s.configs {
+        let (Some(checksum), Some(name)) = (
+            &config.checksum,
+            facts.copies.get(&(key.kind, key.name.clone())),
+        ) else {
+            continue;
+        };
+        let found = s
+            .object(key.kind, name)
+            .and_then(|copy| copy.annotations.get(CHECKSUM));
+        if found != Some(checksum) {
+            let mut copy =
+                workload::config_copy(&s.canary, &s.settings, &config.object, checksum, name);
+            copy.to
+                .annotations
+                .insert(CHECKSUM.to_owned(), checksum.clone());
+            effects.push(Effect::CopyConfig(copy));
+        }
+    }
+}
+
+fn create_primary(
+    s: &Snapshot,
+    facts: &Facts,
+    status: &CanaryStatus,
+    effects: &mut Vec<Effect>,
+) -> Result<(), Obstacle> {
+    if facts.primary.is_some()
+        || facts.missing_config.is_some()
+        || facts.target.key.kind == Kind::Service
+    {
+        return Ok(());
+    }
+    // Only what was released before, or stands at the very beginning, may serve users.
+    let proven = matches!(status.phase, Phase::New | Phase::Initializing)
+        || facts.is_applied(status) && status.last_applied_spec == status.last_promoted_spec;
+    if !proven {
+        return Err(Obstacle {
+            reason: "PrimaryMissing",
+            message: format!(
+                "{} {}.{} was deleted and the target runs another revision; set the target back \
+                 to the promoted revision, or delete and create the Canary",
+                facts.target.key.kind,
+                s.canary.spec.primary_name(),
+                s.namespace()
+            ),
+        });
+    }
+    copies(s, facts, effects);
+    let want = workload::primary(
+        &s.canary,
+        &s.settings,
+        &facts.target,
+        &facts.copies,
+        &workload::release_id(&s.canary, &facts.revision, &facts.configs),
+    )
+    .map_err(|error| obstacle(&error))?;
+    effects.extend(write(s, want, "create the primary"));
+    Ok(())
+}
+
+/// The primary gets what was analysed, configs first.
+fn promote_primary(
+    s: &Snapshot,
+    facts: &Facts,
+    status: &CanaryStatus,
+    effects: &mut Vec<Effect>,
+) -> Result<(), Obstacle> {
+    let Some(primary) = &facts.primary else {
+        return Ok(());
+    };
+    if !must_promote(s, facts, status) || primary.key.kind == Kind::Service {
+        return Ok(());
+    }
+    copies(s, facts, effects);
+    let change = workload::promotion(
+        &s.canary,
+        &s.settings,
+        &facts.target,
+        primary,
+        &facts.copies,
+        &workload::release_id(&s.canary, &facts.revision, &facts.configs),
+    )
+    .map_err(|error| obstacle(&error))?;
+    effects.extend(change.map(|change| patch(primary, change, "promote what was analysed")));
+    Ok(())
+}
+
+/// After a promotion that failed the primary gets back what it had.
+fn restore_primary(s: &Snapshot, facts: &Facts, status: &CanaryStatus, effects: &mut Vec<Effect>) {
+    let Some(primary) = &facts.primary else {
+        return;
+    };
+    if status.phase == Phase::Failed && facts.primary_is_applied(&s.canary, status) {
+        effects.extend(
+            workload::restoration(primary)
+                .map(|change| patch(primary, change, "restore the revision before")),
+        );
+    }
+}
+
+/// The target's size: up while it is released, down when its traffic has left.
+fn scale(
+    s: &Snapshot,
+    facts: &Facts,
+    status: &CanaryStatus,
+    d: &mut Draft,
+    effects: &mut Vec<Effect>,
+) {
+    let target = &facts.target;
+    // A missing autoscaler is reported by `scalers`; the target's size does not wait for it.
+    let scaler = scaler(s).ok().flatten();
+    match status.phase {
+        Phase::Progressing | Phase::WaitingPromotion | Phase::Promoting | Phase::Finalising => {
+            effects.extend(
+                scaler
+                    .and_then(workload::resume_scaler)
+                    .zip(scaler)
+                    .map(|(change, scaler)| patch_any(scaler, change, "resume the autoscaler")),
+            );
+            effects.extend(
+                workload::scale_up(target, facts.primary.as_deref(), scaler)
+                    .map(|change| patch_any(target, change, "scale up the canary")),
+            );
+        }
+        Phase::Initialized | Phase::Succeeded | Phase::Failed | Phase::Waiting => {
+            if status.canary_weight > 0 || status.scaled_down.unwrap_or_default() {
+                return;
+            }
+            let Some(change) = workload::scale_to_zero(target) else {
+                return;
+            };
+            // INVARIANT: capacity goes only after traffic has left and proxies had time to see
+            // it, and only while the primary serves.
+            if !d.quiet || facts.primary_endpoints == 0 {
+                return;
+            }
+            let free = after(s.quiet_since.unwrap_or(s.now), s.settings.drain);
+            if s.now < free {
+                d.wake_at(free);
+            } else {
+                effects.extend(
+                    scaler
+                        .and_then(workload::pause_scaler)
+                        .zip(scaler)
+                        .map(|(change, scaler)| patch_any(scaler, change, "pause the autoscaler")),
+                );
+                effects.push(patch_any(target, change, "scale the canary to zero"));
+            }
+        }
+        Phase::New | Phase::Initializing | Phase::Terminating | Phase::Terminated => {}
+    }
+}
+
+/// The autoscaler of the target.
+fn scaler(s: &Snapshot) -> Result<Option<&Object>, Obstacle> {
+    let Some(reference) = &s.canary.spec.autoscaler_ref else {
+        return Ok(None);
+    };
+    let kind = scaler_kind(reference.kind);
+    if let Some(scaler) = s.object(kind, &reference.name) {
+        return Ok(Some(scaler));
+    }
+    Err(Obstacle {
+        reason: "AutoscalerNotFound",
+        message: format!(
+            "{kind} {}.{} not found; create it or remove spec.autoscalerRef",
+            reference.name,
+            s.namespace()
+        ),
+    })
+}
+
+/// The kind of an autoscaler.
+pub(crate) fn scaler_kind(kind: AutoscalerKind) -> Kind {
+    match kind {
+        AutoscalerKind::HorizontalPodAutoscaler => Kind::HorizontalPodAutoscaler,
+        AutoscalerKind::ScaledObject => Kind::ScaledObject,
+    }
+}
+
+/// The primary's autoscaler: made once, and brought up to date with each promotion.
+fn scalers(
+    s: &Snapshot,
+    facts: &Facts,
+    status: &CanaryStatus,
+    effects: &mut Vec<Effect>,
+) -> Result<(), Obstacle> {
+    let Some(source) = scaler(s)? else {
+        return Ok(());
+    };
+    let want = workload::primary_scaler(&s.canary, source).map_err(|error| obstacle(&error))?;
+    match s.objects.get(&want.key) {
+        None => effects.extend(write(s, want, "scale the primary")),
+        Some(existing) => {
+            workload::adopts(&s.canary, existing).map_err(|error| obstacle(&error))?;
+            if status.phase == Phase::Promoting && facts.primary_is_applied(&s.canary, status) {
+                effects.extend(write(s, want, "scale the primary as the target was"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Notes in the status that the target was scaled to zero, so that it is done once a release:
+/// whoever scales it up again afterwards is not fought.
+pub(super) fn note_scaled_down(facts: &Facts, d: &mut Draft) {
+    let settled = matches!(
+        d.status.phase,
+        Phase::Initialized | Phase::Succeeded | Phase::Failed
+    );
+    if settled
+        && d.status.canary_weight == 0
+        && !d.status.scaled_down.unwrap_or_default()
+        && workload::is_scaled_to_zero(&facts.target)
+    {
+        d.status.scaled_down = Some(true);
+    }
+}
+
+/// Without a target nothing can be judged, but users still follow the status: a release that is
+/// rolled back loses its traffic.
+pub(super) fn without_target(s: &Snapshot, status: &CanaryStatus, effects: &mut Vec<Effect>) {
+    let Ok(router) = super::facts::router(s) else {
+        return;
+    };
+    let leaves = router
+        .weights(&s.canary, &s.objects)
+        .is_some_and(|live| live.canary > 0);
+    if status.phase != Phase::Failed || status.canary_weight > 0 || !leaves {
+        return;
+    }
+    let traffic = Traffic {
+        canary_weight: 0,
+        mirrored: false,
+        ab: false,
+        cookie: None,
+        primary_cookie: None,
+        previous_cookie: status.previous_session_affinity_cookie.clone(),
+    };
+    for want in router
+        .want(&s.canary, &traffic, &s.objects)
+        .unwrap_or_default()
+    {
+        effects.extend(write(s, want, "the target is gone"));
+    }
+}
+
+/// The key of the apex service.
+pub(super) fn apex_key(s: &Snapshot) -> Key {
+    Key::new(Kind::Service, s.namespace(), s.canary.spec.apex_name())
+}

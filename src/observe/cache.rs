@@ -1,0 +1,493 @@
+//! What the watches have seen, and who has to look again when it changes.
+
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "kinds are kept as they are but for a few"
+)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use crate::object::{Json, Key, Kind, Object};
+
+/// The key of a Canary.
+pub type CanaryKey = Key;
+
+/// Something that can be looked at and can change.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Topic {
+    /// One object.
+    Object(Key),
+    /// All objects of a kind that belong to something: the EndpointSlices of a service, the
+    /// ReplicaSets of a Deployment, the Canaries of a target.
+    Group(Kind, String, String),
+}
+
+/// Watched objects. Whoever looks at something is told when it changes: by looking.
+#[derive(Debug)]
+pub struct Cache {
+    inner: Mutex<Inner>,
+    changed: mpsc::UnboundedSender<CanaryKey>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    objects: BTreeMap<Key, Arc<Object>>,
+    groups: BTreeMap<Topic, BTreeSet<Key>>,
+    /// Own writes that the watch has not shown yet.
+    written: BTreeMap<Key, Written>,
+    readers: BTreeMap<Topic, BTreeSet<CanaryKey>>,
+    read: BTreeMap<CanaryKey, BTreeSet<Topic>>,
+    missing_apis: BTreeSet<Kind>,
+}
+
+/// An own write, and the versions that it is known to come after.
+#[derive(Debug)]
+struct Written {
+    older: BTreeSet<String>,
+}
+
+impl Cache {
+    /// An empty cache that reports Canaries to look at again.
+    pub fn new(changed: mpsc::UnboundedSender<CanaryKey>) -> Self {
+        Self {
+            inner: Mutex::default(),
+            changed,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic elsewhere leaves the maps whole: each change is one insert or remove.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A watch showed an object.
+    pub fn saw(&self, object: Object) {
+        let mut inner = self.lock();
+        if let Some(written) = inner.written.get(&object.key) {
+            if written.older.contains(&object.resource_version) {
+                return;
+            }
+            inner.written.remove(&object.key);
+        }
+        let object = prune(object);
+        if inner
+            .objects
+            .get(&object.key)
+            .is_some_and(|old| **old == object)
+        {
+            return;
+        }
+        let readers = inner.put(object);
+        drop(inner);
+        self.report(readers);
+    }
+
+    /// A write of ours was answered with the object. Until the watch has shown it too, states
+    /// that are known to be older are ignored.
+    pub fn wrote(&self, before: Option<&str>, object: Object) {
+        let mut inner = self.lock();
+        let key = object.key.clone();
+        if inner
+            .objects
+            .get(&key)
+            .is_some_and(|old| old.resource_version == object.resource_version)
+        {
+            return;
+        }
+        let mut older: BTreeSet<String> = inner
+            .written
+            .remove(&key)
+            .map(|written| written.older)
+            .unwrap_or_default();
+        older.extend(before.map(str::to_owned));
+        older.extend(
+            inner
+                .objects
+                .get(&key)
+                .map(|old| old.resource_version.clone()),
+        );
+        inner.written.insert(key, Written { older });
+        let readers = inner.put(prune(object));
+        drop(inner);
+        self.report(readers);
+    }
+
+    /// A watch showed that an object is gone.
+    pub fn lost(&self, key: &Key) {
+        let mut inner = self.lock();
+        inner.written.remove(key);
+        let readers = inner.remove(key);
+        drop(inner);
+        self.report(readers);
+    }
+
+    /// A watch began anew and showed all objects of a kind in a namespace (all namespaces when
+    /// `None`): others are gone.
+    pub fn retain(&self, kind: Kind, namespace: Option<&str>, present: &BTreeSet<Key>) {
+        let mut inner = self.lock();
+        let gone: Vec<Key> = inner
+            .objects
+            .keys()
+            .filter(|key| key.kind == kind && namespace.is_none_or(|n| n == key.namespace))
+            .filter(|key| !present.contains(key))
+            .cloned()
+            .collect();
+        let mut readers = BTreeSet::new();
+        for key in gone {
+            inner.written.remove(&key);
+            readers.extend(inner.remove(&key));
+        }
+        drop(inner);
+        self.report(readers);
+    }
+
+    /// The server has no API for this kind, or has it again.
+    pub fn set_missing(&self, kind: Kind, missing: bool) {
+        let mut inner = self.lock();
+        let changed = if missing {
+            inner.missing_apis.insert(kind)
+        } else {
+            inner.missing_apis.remove(&kind)
+        };
+        let all: BTreeSet<CanaryKey> = if changed {
+            inner.read.keys().cloned().collect()
+        } else {
+            BTreeSet::new()
+        };
+        drop(inner);
+        self.report(all);
+    }
+
+    /// Keys of all Canaries.
+    pub fn canaries(&self) -> Vec<CanaryKey> {
+        self.lock()
+            .objects
+            .keys()
+            .filter(|key| key.kind == Kind::Canary)
+            .cloned()
+            .collect()
+    }
+
+    /// The Canary is gone: nobody has to look for it any more.
+    pub fn forget(&self, canary: &CanaryKey) {
+        self.lock().subscribe(canary, BTreeSet::new());
+    }
+
+    /// Looks at the cache for one Canary. All that is looked at in one call belongs together,
+    /// and wakes the Canary when it changes later.
+    pub fn look<T>(&self, canary: &CanaryKey, look: impl FnOnce(&mut View) -> T) -> T {
+        let mut inner = self.lock();
+        let mut view = View {
+            inner: &inner,
+            topics: BTreeSet::new(),
+        };
+        let seen = look(&mut view);
+        let topics = view.topics;
+        inner.subscribe(canary, topics);
+        seen
+    }
+
+    fn report(&self, readers: BTreeSet<CanaryKey>) {
+        for reader in readers {
+            // The receiver lives as long as the controller; after it nobody needs to know.
+            let _ = self.changed.send(reader);
+        }
+    }
+}
+
+impl Inner {
+    fn put(&mut self, object: Object) -> BTreeSet<CanaryKey> {
+        let key = object.key.clone();
+        let mut readers = self.readers_of(&Topic::Object(key.clone()));
+        let groups = groups(&object);
+        if let Some(old) = self.objects.insert(key.clone(), Arc::new(object)) {
+            readers.extend(self.leave(&old));
+        }
+        for group in groups {
+            readers.extend(self.readers_of(&group));
+            self.groups.entry(group).or_default().insert(key.clone());
+        }
+        if key.kind == Kind::Canary {
+            // A Canary always has to be looked at, also before it looked at itself.
+            readers.insert(key);
+        }
+        readers
+    }
+
+    fn remove(&mut self, key: &Key) -> BTreeSet<CanaryKey> {
+        let mut readers = self.readers_of(&Topic::Object(key.clone()));
+        if let Some(old) = self.objects.remove(key) {
+            readers.extend(self.leave(&old));
+        }
+        if key.kind == Kind::Canary {
+            readers.insert(key.clone());
+        }
+        readers
+    }
+
+    /// Takes an object out of its groups.
+    fn leave(&mut self, object: &Object) -> BTreeSet<CanaryKey> {
+        let mut readers = BTreeSet::new();
+        for group in groups(object) {
+            readers.extend(self.readers_of(&group));
+            if let Some(keys) = self.groups.get_mut(&group) {
+                keys.remove(&object.key);
+                if keys.is_empty() {
+                    self.groups.remove(&group);
+                }
+            }
+        }
+        readers
+    }
+
+    fn readers_of(&self, topic: &Topic) -> BTreeSet<CanaryKey> {
+        self.readers.get(topic).cloned().unwrap_or_default()
+    }
+
+    fn subscribe(&mut self, canary: &CanaryKey, topics: BTreeSet<Topic>) {
+        if self.read.get(canary) == Some(&topics) {
+            return;
+        }
+        for topic in self.read.remove(canary).unwrap_or_default() {
+            if let Some(readers) = self.readers.get_mut(&topic) {
+                readers.remove(canary);
+                if readers.is_empty() {
+                    self.readers.remove(&topic);
+                }
+            }
+        }
+        for topic in &topics {
+            self.readers
+                .entry(topic.clone())
+                .or_default()
+                .insert(canary.clone());
+        }
+        if !topics.is_empty() {
+            self.read.insert(canary.clone(), topics);
+        }
+    }
+}
+
+/// The cache as one Canary looks at it.
+#[derive(Debug)]
+pub struct View<'a> {
+    inner: &'a Inner,
+    topics: BTreeSet<Topic>,
+}
+
+impl View<'_> {
+    /// One object.
+    pub fn object(&mut self, key: &Key) -> Option<Arc<Object>> {
+        self.topics.insert(Topic::Object(key.clone()));
+        self.inner.objects.get(key).cloned()
+    }
+
+    /// The objects of a kind that belong to `owner`, by name.
+    pub fn group(&mut self, kind: Kind, namespace: &str, owner: &str) -> Vec<Arc<Object>> {
+        let topic = Topic::Group(kind, namespace.to_owned(), owner.to_owned());
+        let found = self
+            .inner
+            .groups
+            .get(&topic)
+            .into_iter()
+            .flatten()
+            .filter_map(|key| self.inner.objects.get(key).cloned())
+            .collect();
+        self.topics.insert(topic);
+        found
+    }
+
+    /// Kinds whose API the server does not have.
+    pub fn missing_apis(&self) -> BTreeSet<Kind> {
+        self.inner.missing_apis.clone()
+    }
+}
+
+/// Group of a Canary by its target.
+pub(super) fn by_target(name: &str) -> String {
+    format!("target/{name}")
+}
+
+/// Group of a Canary by its apex service.
+pub(super) fn by_apex(name: &str) -> String {
+    format!("apex/{name}")
+}
+
+/// The groups that an object belongs to.
+fn groups(object: &Object) -> Vec<Topic> {
+    let group = |name: String| Topic::Group(object.key.kind, object.key.namespace.clone(), name);
+    match object.key.kind {
+        Kind::EndpointSlice => object
+            .labels
+            .get("kubernetes.io/service-name")
+            .map(|service| group(service.clone()))
+            .into_iter()
+            .collect(),
+        Kind::ReplicaSet => object
+            .controller()
+            .map(|owner| group(owner.name.clone()))
+            .into_iter()
+            .collect(),
+        Kind::Canary => {
+            let spec = object.body.value();
+            let text = |pointer: &str| {
+                spec.pointer(pointer)
+                    .and_then(Value::as_str)
+                    .filter(|t| !t.is_empty())
+            };
+            let target = text("/spec/targetRef/name");
+            let apex = text("/spec/service/name").or(target);
+            target
+                .map(|t| group(by_target(t)))
+                .into_iter()
+                .chain(apex.map(|a| group(by_apex(a))))
+                .collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Drops what no decision reads, so that the cache stays small and changes that mean nothing
+/// wake nobody.
+fn prune(mut object: Object) -> Object {
+    match object.key.kind {
+        Kind::EndpointSlice => {
+            object.annotations.clear();
+            object.owners.clear();
+            object
+                .labels
+                .retain(|key, _| key == "kubernetes.io/service-name");
+            object.body = Json::of(&endpoints(&object.body.value()));
+            object.generation = 0;
+            object.resource_version.clear();
+        }
+        Kind::ReplicaSet => {
+            object.labels.clear();
+            object
+                .annotations
+                .retain(|key, _| key == "deployment.kubernetes.io/revision");
+            object.body = Json::of(&Value::Null);
+            object.generation = 0;
+            object.resource_version.clear();
+        }
+        Kind::ConfigMap | Kind::Secret => {
+            object.annotations.retain(|key, _| {
+                key.starts_with("flagger.app/") || key.starts_with("haldane.dev/")
+            });
+            object.body = Json::of(&Value::Null);
+        }
+        Kind::Service | Kind::VirtualService => {}
+        _ => {
+            object.annotations.remove(LAST_APPLIED);
+        }
+    }
+    object
+}
+
+/// The readiness of an EndpointSlice's endpoints, and nothing else.
+fn endpoints(body: &Value) -> Value {
+    let kept: Vec<Value> = body
+        .get("endpoints")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .map(|endpoint| {
+            let pick = |key: &str| endpoint.get(key).cloned().unwrap_or_default();
+            serde_json::json!({
+                "conditions": pick("conditions"),
+                "targetRef": {
+                    "kind": endpoint.pointer("/targetRef/kind").cloned().unwrap_or_default(),
+                    "name": endpoint.pointer("/targetRef/name").cloned().unwrap_or_default(),
+                },
+            })
+        })
+        .collect();
+    serde_json::json!({ "endpoints": kept })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object(kind: Kind, name: &str, version: &str, body: Value) -> Object {
+        let mut value = body;
+        value["metadata"] = json!({
+            "name": name, "namespace": "n", "uid": "u", "resourceVersion": version,
+        });
+        Object::read(kind, value).unwrap()
+    }
+
+    fn cache() -> (Cache, mpsc::UnboundedReceiver<CanaryKey>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Cache::new(sender), receiver)
+    }
+
+    fn canary() -> CanaryKey {
+        Key::new(Kind::Canary, "n", "c")
+    }
+
+    #[test]
+    fn reader_is_told_of_objects_that_it_missed() {
+        let (cache, mut changed) = cache();
+        let key = Key::new(Kind::Service, "n", "s");
+        assert!(cache.look(&canary(), |view| view.object(&key)).is_none());
+        cache.saw(object(Kind::Service, "s", "1", json!({})));
+        assert_eq!(changed.try_recv(), Ok(canary()));
+        cache.saw(object(Kind::Service, "other", "2", json!({})));
+        assert!(changed.try_recv().is_err(), "nobody looked at it");
+    }
+
+    #[test]
+    fn own_write_is_not_undone_by_an_older_watch_event() {
+        let (cache, _changed) = cache();
+        let key = Key::new(Kind::Service, "n", "s");
+        let version = || {
+            cache
+                .look(&canary(), |view| view.object(&key))
+                .map(|o| o.resource_version.clone())
+        };
+        cache.saw(object(Kind::Service, "s", "1", json!({"spec": 1})));
+        cache.wrote(
+            Some("1"),
+            object(Kind::Service, "s", "5", json!({"spec": 2})),
+        );
+        cache.saw(object(Kind::Service, "s", "1", json!({"spec": 1})));
+        assert_eq!(version().as_deref(), Some("5"));
+        cache.saw(object(Kind::Service, "s", "7", json!({"spec": 3})));
+        assert_eq!(version().as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn group_of_a_service_follows_its_slices() {
+        let (cache, mut changed) = cache();
+        let slice = |version: &str, ready: bool| {
+            let mut slice = object(
+                Kind::EndpointSlice,
+                "s-abc",
+                version,
+                json!({"endpoints": [{"conditions": {"ready": ready}}]}),
+            );
+            slice
+                .labels
+                .insert("kubernetes.io/service-name".into(), "s".into());
+            slice
+        };
+        let look = || cache.look(&canary(), |v| v.group(Kind::EndpointSlice, "n", "s").len());
+        assert_eq!(look(), 0);
+        cache.saw(slice("1", false));
+        assert_eq!(changed.try_recv(), Ok(canary()));
+        assert_eq!(look(), 1);
+        cache.lost(&Key::new(Kind::EndpointSlice, "n", "s-abc"));
+        assert_eq!(changed.try_recv(), Ok(canary()));
+        assert_eq!(look(), 0);
+    }
+}

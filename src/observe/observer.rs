@@ -1,0 +1,385 @@
+//! Gathers a [`Snapshot`] from the cache, and from the API what must not be cached.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use kube::{
+    Client,
+    api::{Api, DynamicObject},
+    core::ObjectMeta,
+};
+use serde_json::Value;
+
+use crate::{
+    api::{AlertProvider, Canary, CanaryStatus, MetricTemplate},
+    decide::{scaler_kind, target_kind},
+    measure::metrics::template_key,
+    object::{Key, Kind, Object},
+    route,
+    settings::Settings,
+    workload,
+};
+
+use super::{
+    cache::{Cache, CanaryKey, View, by_apex, by_target},
+    snapshot::{CheckState, Config, Snapshot},
+};
+
+/// Longest time that reading one ConfigMap or Secret may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a Canary could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// The Canary cannot be read: the API server holds one that its schema does not allow.
+    #[error("Canary {namespace}/{name} cannot be read: {source}")]
+    Undecodable {
+        /// Namespace of the Canary.
+        namespace: String,
+        /// Name of the Canary.
+        name: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A ConfigMap or Secret could not be read.
+    #[error("reading {key}: {source}")]
+    Read {
+        /// The object.
+        key: Key,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// The API server did not answer in time.
+    #[error("reading {key}: no answer within {READ_TIMEOUT:?}")]
+    TimedOut {
+        /// The object.
+        key: Key,
+    },
+}
+
+/// What this process remembers about a Canary between two looks.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// Checks under way or answered.
+    pub checks: BTreeMap<String, CheckState>,
+    /// Since when all plans were quiet.
+    pub quiet_since: Option<Timestamp>,
+}
+
+/// Gathers snapshots.
+pub struct Observer {
+    client: Client,
+    cache: Arc<Cache>,
+    settings: Arc<Settings>,
+    /// Checksums by object; the version tells whether they still hold.
+    checksums: Mutex<BTreeMap<Key, Checksum>>,
+}
+
+#[derive(Clone, Debug)]
+struct Checksum {
+    version: String,
+    /// `None`: a Secret of a type that is not tracked.
+    sum: Option<String>,
+}
+
+/// What one look at the cache found.
+struct Look {
+    canary: Canary,
+    objects: BTreeMap<Key, Arc<Object>>,
+    slices: BTreeMap<String, Vec<Arc<Object>>>,
+    replica_sets: BTreeMap<String, Vec<Arc<Object>>>,
+    configs: Vec<Arc<Object>>,
+    templates: BTreeMap<Key, Arc<MetricTemplate>>,
+    providers: BTreeMap<Key, AlertProvider>,
+    missing_apis: BTreeSet<Kind>,
+    rival: Option<String>,
+}
+
+impl Observer {
+    /// An observer of one cluster.
+    pub fn new(client: Client, cache: Arc<Cache>, settings: Arc<Settings>) -> Self {
+        Self {
+            client,
+            cache,
+            settings,
+            checksums: Mutex::default(),
+        }
+    }
+
+    /// All facts about a Canary; `None` when it does not exist.
+    ///
+    /// # Errors
+    /// When the Canary cannot be decoded, or a config's contents cannot be read.
+    pub async fn observe(
+        &self,
+        key: &CanaryKey,
+        memory: &Memory,
+        now: Timestamp,
+    ) -> Result<Option<Snapshot>, ObserveError> {
+        let Some(look) = self.cache.look(key, |view| self.look(key, view)) else {
+            self.cache.forget(key);
+            return Ok(None);
+        };
+        let look = look?;
+        let mut configs = BTreeMap::new();
+        for object in look.configs {
+            let checksum = if workload::is_tracked(&self.settings, &object) {
+                self.checksum(&object).await?
+            } else {
+                None
+            };
+            configs.insert(object.key.clone(), Config { object, checksum });
+        }
+        Ok(Some(Snapshot {
+            now,
+            settings: Arc::clone(&self.settings),
+            canary: Arc::new(look.canary),
+            objects: look.objects,
+            slices: look.slices,
+            replica_sets: look.replica_sets,
+            configs,
+            templates: look.templates,
+            providers: Arc::new(look.providers),
+            missing_apis: look.missing_apis,
+            quiet_since: memory.quiet_since,
+            rival: look.rival,
+            checks: memory.checks.clone(),
+        }))
+    }
+
+    fn look(&self, key: &CanaryKey, view: &mut View) -> Option<Result<Look, ObserveError>> {
+        let (namespace, name) = (&key.namespace, &key.name);
+        let object = view.object(key)?;
+        let canary = match canary(&object) {
+            Ok(canary) => canary,
+            Err(source) => {
+                return Some(Err(ObserveError::Undecodable {
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                    source,
+                }));
+            }
+        };
+        let rival = rival(&object, &canary, view);
+        let mut objects = BTreeMap::new();
+        for key in self.keys(&canary, namespace) {
+            if let Some(object) = view.object(&key) {
+                objects.insert(key, object);
+            }
+        }
+        let apex = canary.spec.apex_name();
+        let slices = [format!("{apex}-primary"), format!("{apex}-canary")]
+            .map(|service| {
+                let slices = view.group(Kind::EndpointSlice, namespace, &service);
+                (service, slices)
+            })
+            .into();
+        let target = canary.spec.target_ref.name.clone();
+        let replica_sets = [target.clone(), canary.spec.primary_name()]
+            .map(|deployment| {
+                let sets = view.group(Kind::ReplicaSet, namespace, &deployment);
+                (deployment, sets)
+            })
+            .into();
+        let kind = target_kind(canary.spec.target_ref.kind);
+        let mut configs = Vec::new();
+        if let Some(target) = objects.get(&Key::new(kind, namespace, target)).cloned()
+            && self.settings.config_tracking
+        {
+            for reference in workload::config_refs(&target) {
+                let key = Key::new(reference.kind, namespace, reference.name.clone());
+                configs.extend(view.object(&key));
+                for copy in workload::copy_names(&reference.name, &target.key.name) {
+                    let key = Key::new(reference.kind, namespace, copy);
+                    if let Some(copy) = view.object(&key) {
+                        objects.insert(key, copy);
+                    }
+                }
+            }
+        }
+        let templates = canary
+            .spec
+            .analysis
+            .metrics
+            .iter()
+            .flatten()
+            .filter_map(|metric| template_key(&canary, metric))
+            .filter_map(|key| {
+                let template = metric_template(&*view.object(&key)?)?;
+                Some((key, Arc::new(template)))
+            })
+            .collect();
+        let providers = canary
+            .spec
+            .analysis
+            .alerts
+            .iter()
+            .flatten()
+            .map(|alert| {
+                let reference = &alert.provider_ref;
+                let namespace = reference.namespace.as_deref().unwrap_or(namespace);
+                Key::new(Kind::AlertProvider, namespace, reference.name.clone())
+            })
+            .filter_map(|key| {
+                let provider = alert_provider(&*view.object(&key)?)?;
+                Some((key, provider))
+            })
+            .collect();
+        Some(Ok(Look {
+            rival,
+            providers,
+            objects,
+            slices,
+            replica_sets,
+            configs,
+            templates,
+            missing_apis: view.missing_apis(),
+            canary,
+        }))
+    }
+
+    /// The objects around a Canary that have a fixed name.
+    fn keys(&self, canary: &Canary, namespace: &str) -> Vec<Key> {
+        let spec = &canary.spec;
+        let kind = target_kind(spec.target_ref.kind);
+        let apex = spec.apex_name();
+        let mut keys = vec![
+            Key::new(kind, namespace, spec.target_ref.name.clone()),
+            Key::new(kind, namespace, spec.primary_name()),
+            Key::new(Kind::Service, namespace, apex),
+            Key::new(Kind::Service, namespace, format!("{apex}-primary")),
+            Key::new(Kind::Service, namespace, format!("{apex}-canary")),
+        ];
+        if let Some(scaler) = &spec.autoscaler_ref {
+            let kind = scaler_kind(scaler.kind);
+            keys.push(Key::new(kind, namespace, scaler.name.clone()));
+            keys.push(Key::new(
+                kind,
+                namespace,
+                format!("{}-primary", scaler.name),
+            ));
+        }
+        let provider = spec.provider.unwrap_or(self.settings.mesh_provider);
+        if let Ok(router) = route::router(provider) {
+            keys.extend(router.keys(canary));
+        }
+        keys
+    }
+
+    /// The checksum of a config's data. Contents are read when their version is a new one, and
+    /// never kept.
+    async fn checksum(&self, object: &Object) -> Result<Option<String>, ObserveError> {
+        let version = &object.resource_version;
+        let known = self
+            .checksums
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&object.key)
+            .filter(|known| known.version == *version)
+            .cloned();
+        if let Some(known) = known {
+            return Ok(known.sum);
+        }
+        let key = &object.key;
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &key.namespace, &key.kind.resource());
+        let read = tokio::time::timeout(READ_TIMEOUT, api.get_opt(&key.name))
+            .await
+            .map_err(|_| ObserveError::TimedOut { key: key.clone() })?
+            .map_err(|source| ObserveError::Read {
+                key: key.clone(),
+                source: Box::new(source),
+            })?;
+        let Some(found) = read else {
+            return Ok(None);
+        };
+        let kind = found.data.get("type").and_then(Value::as_str);
+        let tracked =
+            key.kind == Kind::ConfigMap || kind.is_none_or(workload::is_tracked_secret_type);
+        let sum =
+            tracked.then(|| workload::checksum(found.data.get("data").unwrap_or(&Value::Null)));
+        self.checksums
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(
+                key.clone(),
+                Checksum {
+                    version: found.metadata.resource_version.unwrap_or_default(),
+                    sum: sum.clone(),
+                },
+            );
+        Ok(sum)
+    }
+}
+
+/// An older Canary that releases the same target or serves the same apex service.
+fn rival(object: &Object, canary: &Canary, view: &mut View) -> Option<String> {
+    let namespace = &object.key.namespace;
+    let mut others = view.group(
+        Kind::Canary,
+        namespace,
+        &by_target(&canary.spec.target_ref.name),
+    );
+    others.extend(view.group(Kind::Canary, namespace, &by_apex(canary.spec.apex_name())));
+    let age = |o: &Object| (o.created, o.key.name.clone());
+    others
+        .iter()
+        .filter(|other| other.key != object.key && other.deleted.is_none())
+        .filter(|other| age(other) < age(object))
+        .map(|other| other.key.name.clone())
+        .min()
+}
+
+/// The Canary in a cached object.
+///
+/// # Errors
+/// When the object is not a Canary that the schema allows.
+pub fn canary(object: &Object) -> Result<Canary, serde_json::Error> {
+    let mut body = object.body.value();
+    let spec = serde_json::from_value(body["spec"].take())?;
+    let status: Option<CanaryStatus> = serde_json::from_value(body["status"].take())?;
+    Ok(Canary {
+        metadata: metadata(object),
+        spec,
+        status,
+    })
+}
+
+fn metric_template(object: &Object) -> Option<MetricTemplate> {
+    let spec = serde_json::from_value(object.body.value()["spec"].take()).ok()?;
+    Some(MetricTemplate {
+        metadata: metadata(object),
+        spec,
+        status: None,
+    })
+}
+
+fn alert_provider(object: &Object) -> Option<AlertProvider> {
+    let spec = serde_json::from_value(object.body.value()["spec"].take()).ok()?;
+    Some(AlertProvider {
+        metadata: metadata(object),
+        spec,
+        status: None,
+    })
+}
+
+fn metadata(object: &Object) -> ObjectMeta {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    ObjectMeta {
+        name: Some(object.key.name.clone()),
+        namespace: Some(object.key.namespace.clone()),
+        uid: Some(object.uid.clone()),
+        resource_version: Some(object.resource_version.clone()),
+        generation: Some(object.generation),
+        creation_timestamp: object.created.map(Time),
+        deletion_timestamp: object.deleted.map(Time),
+        labels: Some(object.labels.clone()),
+        annotations: Some(object.annotations.clone()),
+        finalizers: Some(object.finalizers.clone()),
+        ..ObjectMeta::default()
+    }
+}

@@ -1,0 +1,87 @@
+//! Every fact that a decision may use.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+
+use crate::{
+    api::{AlertProvider, Canary, MetricTemplate},
+    object::{Key, Kind, Object},
+    plan::Answer,
+    settings::Settings,
+};
+
+/// Every fact that a decision may use, and no others. Same snapshot, same plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// The time of the decision.
+    pub now: Timestamp,
+    /// What the operator was told at start.
+    pub settings: Arc<Settings>,
+    /// The Canary.
+    pub canary: Arc<Canary>,
+    /// Objects around the Canary; absent ones have no entry.
+    pub objects: BTreeMap<Key, Arc<Object>>,
+    /// EndpointSlices by service.
+    pub slices: BTreeMap<String, Vec<Arc<Object>>>,
+    /// ReplicaSets by Deployment, metadata only.
+    pub replica_sets: BTreeMap<String, Vec<Arc<Object>>>,
+    /// ConfigMaps and Secrets that the target refers to; absent ones have no entry.
+    pub configs: BTreeMap<Key, Config>,
+    /// Metric templates that the Canary refers to.
+    pub templates: BTreeMap<Key, Arc<MetricTemplate>>,
+    /// Alert providers that the Canary refers to; no decision reads them.
+    pub providers: Arc<BTreeMap<Key, AlertProvider>>,
+    /// Kinds whose API the server does not have.
+    pub missing_apis: BTreeSet<Kind>,
+    /// Since when this process has seen [quiet](crate::plan::Plan::quiet) plans only: what is to
+    /// lose its capacity has had no traffic since then.
+    pub quiet_since: Option<Timestamp>,
+    /// An older Canary that releases the same target or serves the same apex.
+    pub rival: Option<String>,
+    /// Checks under way or answered, by id.
+    pub checks: BTreeMap<String, CheckState>,
+}
+
+/// A ConfigMap or Secret that the target refers to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Its metadata.
+    pub object: Arc<Object>,
+    /// Checksum of its data; `None` when it is not to be tracked: it opted out, or its type is
+    /// not one that is tracked.
+    pub checksum: Option<String>,
+}
+
+/// Where a check stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CheckState {
+    /// Asked, not answered.
+    Pending,
+    /// Answered.
+    Done(Arc<Answer>),
+}
+
+impl Snapshot {
+    /// The namespace of the Canary and of all that it works with.
+    pub fn namespace(&self) -> &str {
+        self.canary
+            .metadata
+            .namespace
+            .as_deref()
+            .unwrap_or_default()
+    }
+
+    /// The name of the Canary.
+    pub fn name(&self) -> &str {
+        self.canary.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// An object in the Canary's namespace.
+    pub fn object(&self, kind: Kind, name: &str) -> Option<&Arc<Object>> {
+        self.objects.get(&Key::new(kind, self.namespace(), name))
+    }
+}

@@ -1,0 +1,231 @@
+//! The watches that keep the [`Cache`] up to date.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{StreamExt, TryStreamExt};
+use kube::{
+    Client,
+    api::{Api, DynamicObject, PartialObjectMeta},
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
+};
+use serde_json::{Value, json};
+use tokio::sync::watch::Sender;
+
+use crate::object::{Kind, Object, Scope};
+
+use super::cache::Cache;
+
+/// How long to wait before asking again for an API that the server does not have.
+const MISSING_API_WAIT: Duration = Duration::from_mins(1);
+
+/// The watches of one operator.
+#[derive(Debug)]
+pub struct Watches {
+    filled: Mutex<BTreeMap<String, bool>>,
+    /// Whether every watch has shown all that exists.
+    all_filled: Sender<bool>,
+}
+
+impl Watches {
+    /// Watches that have shown nothing yet.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            filled: Mutex::default(),
+            all_filled: Sender::new(false),
+        })
+    }
+
+    /// Waits until every watch has shown all that exists, or its API is missing.
+    pub async fn filled(&self) {
+        let mut all = self.all_filled.subscribe();
+        // The sender lives in `self`; it cannot be gone.
+        let _ = all.wait_for(|all| *all).await;
+    }
+
+    fn expect(&self, name: &str) {
+        self.filled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(name.to_owned())
+            .or_insert(false);
+    }
+
+    fn fill(&self, name: &str) {
+        let mut filled = self.filled.lock().unwrap_or_else(PoisonError::into_inner);
+        filled.insert(name.to_owned(), true);
+        if filled.values().all(|filled| *filled) {
+            self.all_filled.send_replace(true);
+        }
+    }
+}
+
+/// Watches all kinds in the given namespaces (all namespaces when there are none) until dropped.
+pub async fn watch(
+    client: Client,
+    cache: Arc<Cache>,
+    watches: Arc<Watches>,
+    namespaces: &BTreeSet<String>,
+    config_tracking: bool,
+) {
+    let mut all = Vec::new();
+    for kind in Kind::ALL {
+        let config = matches!(kind, Kind::ConfigMap | Kind::Secret);
+        if kind.scope() == Scope::None || config && !config_tracking {
+            continue;
+        }
+        let scopes: Vec<Option<String>> = if namespaces.is_empty() {
+            vec![None]
+        } else {
+            namespaces.iter().cloned().map(Some).collect()
+        };
+        for namespace in scopes {
+            let name = format!("{kind}/{}", namespace.as_deref().unwrap_or("*"));
+            watches.expect(&name);
+            all.push(watch_kind(
+                client.clone(),
+                Arc::clone(&cache),
+                Arc::clone(&watches),
+                kind,
+                namespace,
+                name,
+            ));
+        }
+    }
+    futures::future::join_all(all).await;
+}
+
+async fn watch_kind(
+    client: Client,
+    cache: Arc<Cache>,
+    watches: Arc<Watches>,
+    kind: Kind,
+    namespace: Option<String>,
+    name: String,
+) {
+    loop {
+        if kind.is_optional() && !is_served(&client, kind).await {
+            cache.set_missing(kind, true);
+            watches.fill(&name);
+            tokio::time::sleep(MISSING_API_WAIT).await;
+            continue;
+        }
+        cache.set_missing(kind, false);
+        let resource = kind.resource();
+        let mut config = watcher::Config::default();
+        if kind == Kind::Secret {
+            // Helm keeps its releases in Secrets, many and large; no workload uses them.
+            config = config.fields("type!=helm.sh/release.v1");
+        }
+        let events = if kind.scope() == Scope::Metadata {
+            let api: Api<PartialObjectMeta<DynamicObject>> = match &namespace {
+                Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+                None => Api::all_with(client.clone(), &resource),
+            };
+            watcher(api, config)
+                .map_ok(|event| map(event, |partial| object_of_partial(kind, partial)))
+                .boxed()
+        } else {
+            let api: Api<DynamicObject> = match &namespace {
+                Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+                None => Api::all_with(client.clone(), &resource),
+            };
+            watcher(api, config)
+                .map_ok(|event| map(event, |object| object_of(kind, object)))
+                .boxed()
+        };
+        let mut events = std::pin::pin!(events.default_backoff());
+        let mut present = BTreeSet::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::Init) => present.clear(),
+                Ok(Event::InitApply(object)) => {
+                    if let Some(object) = object {
+                        present.insert(object.key.clone());
+                        cache.saw(object);
+                    }
+                }
+                Ok(Event::InitDone) => {
+                    cache.retain(kind, namespace.as_deref(), &present);
+                    present.clear();
+                    watches.fill(&name);
+                }
+                Ok(Event::Apply(object)) => {
+                    if let Some(object) = object {
+                        cache.saw(object);
+                    }
+                }
+                Ok(Event::Delete(object)) => {
+                    if let Some(object) = object {
+                        cache.lost(&object.key);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%kind, error = %error, "watch failed, trying again");
+                    if kind.is_optional() && is_gone(&error) {
+                        cache.retain(kind, namespace.as_deref(), &BTreeSet::new());
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether the server has the API of an optional kind. When it cannot tell, the watch will.
+async fn is_served(client: &Client, kind: Kind) -> bool {
+    let (_, _, name, _) = kind.names();
+    match client.list_api_group_resources(&kind.api_version()).await {
+        Ok(list) => list.resources.iter().any(|resource| resource.kind == name),
+        Err(kube::Error::Api(status)) => status.code != 404,
+        Err(_) => true,
+    }
+}
+
+/// Whether a watch failed because its API was removed.
+fn is_gone(error: &watcher::Error) -> bool {
+    matches!(
+        error,
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 404
+    )
+}
+
+fn map<A, B>(event: Event<A>, f: impl FnOnce(A) -> B) -> Event<B> {
+    match event {
+        Event::Init => Event::Init,
+        Event::InitApply(a) => Event::InitApply(f(a)),
+        Event::InitDone => Event::InitDone,
+        Event::Apply(a) => Event::Apply(f(a)),
+        Event::Delete(a) => Event::Delete(f(a)),
+    }
+}
+
+/// A cached object of what the API answered; `None` when it is not one.
+pub fn object_of(kind: Kind, object: DynamicObject) -> Option<Object> {
+    let mut metadata = object.metadata;
+    metadata.managed_fields = None;
+    let mut value = object.data;
+    if !value.is_object() {
+        value = json!({});
+    }
+    value["metadata"] = serde_json::to_value(metadata).ok()?;
+    Object::read(kind, value)
+}
+
+fn object_of_partial(kind: Kind, partial: PartialObjectMeta<DynamicObject>) -> Option<Object> {
+    object_of(
+        kind,
+        DynamicObject {
+            types: None,
+            metadata: partial.metadata,
+            data: Value::Null,
+        },
+    )
+}
