@@ -8,6 +8,7 @@ mod adoption;
 mod affinity;
 pub mod istio;
 mod matching;
+mod rules;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -263,7 +264,7 @@ fn service(canary: &Canary) -> Result<&Service, RouteError> {
 
 /// The wanted route object, with the metadata of the apex service and the annotations that keep
 /// Flux from reverting it.
-fn wanted_route(key: Key, spec: Value, service: &Service) -> Want {
+fn wanted_route(key: Key, spec: &Value, service: &Service) -> Want {
     let mut route = Want::new(key, json!({ "spec": spec }));
     let apex = service.apex.clone().unwrap_or_default();
     route.labels = apex.labels.unwrap_or_default();

@@ -47,7 +47,7 @@ pub(super) fn want(
         analysis: &canary.spec.analysis,
         traffic,
     })?;
-    let mut route = wanted_route(route_key(&names), spec, service);
+    let mut route = wanted_route(route_key(&names), &spec, service);
     if let Some(existing) = observed.get(&route.key)
         && live_weights(&names, existing).is_none()
     {
