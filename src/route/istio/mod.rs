@@ -1,13 +1,10 @@
 //! Istio: the VirtualService S splits requests between the hosts S-primary and S-canary, each
 //! with a DestinationRule of its own.
 
-mod conditions;
+pub(super) mod conditions;
 mod virtual_service;
 
 pub mod eval;
-
-#[cfg(test)]
-mod tests;
 
 use serde_json::{Value, json};
 
