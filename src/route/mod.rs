@@ -226,7 +226,8 @@ impl Router {
         }
     }
 
-    /// What the live route gives; `None` when there is no route to the canary.
+    /// What the live route gives; `None` when there is no route to the canary. While an A/B test
+    /// runs these are the weights of the requests that match.
     pub fn weights(self, canary: &Canary, observed: &Observed) -> Option<Weights> {
         match self {
             Self::Istio => istio::weights(canary, observed),

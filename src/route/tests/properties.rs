@@ -246,6 +246,8 @@ proptest! {
             let Some(forwarding) = forwarding else { continue };
             let total = canary_share(&forwarding) + share(&forwarding, "app-primary");
             prop_assert!(near(total, 100.0), "{:?}", forwarding);
+            let copied = forwarding.mirrors.iter().any(|mirror| mirror.host == "app-canary");
+            prop_assert!(!copied || near(canary_share(&forwarding), 0.0), "{:?}", forwarding);
             let wanted = match (has_match(canary), tested(canary, &request)) {
                 (true, true) if traffic.ab => 100,
                 (true, false) if release != Release::AbTesting => 0,
