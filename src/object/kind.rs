@@ -23,6 +23,7 @@ pub enum Kind {
     ScaledObject,
     VirtualService,
     DestinationRule,
+    HttpRoute,
     Event,
 }
 
@@ -39,7 +40,7 @@ pub enum Scope {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Canary,
         Self::MetricTemplate,
         Self::AlertProvider,
@@ -54,6 +55,7 @@ impl Kind {
         Self::ScaledObject,
         Self::VirtualService,
         Self::DestinationRule,
+        Self::HttpRoute,
         Self::Event,
     ];
 
@@ -94,6 +96,7 @@ impl Kind {
                 "DestinationRule",
                 "destinationrules",
             ),
+            Self::HttpRoute => ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
             Self::Event => ("", "v1", "Event", "events"),
         }
     }
@@ -111,7 +114,8 @@ impl Kind {
             | Self::HorizontalPodAutoscaler
             | Self::ScaledObject
             | Self::VirtualService
-            | Self::DestinationRule => Scope::Whole,
+            | Self::DestinationRule
+            | Self::HttpRoute => Scope::Whole,
             Self::ReplicaSet | Self::ConfigMap | Self::Secret => Scope::Metadata,
             Self::Event => Scope::None,
         }
@@ -121,7 +125,7 @@ impl Kind {
     pub const fn is_optional(self) -> bool {
         matches!(
             self,
-            Self::ScaledObject | Self::VirtualService | Self::DestinationRule
+            Self::ScaledObject | Self::VirtualService | Self::DestinationRule | Self::HttpRoute
         )
     }
 

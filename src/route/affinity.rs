@@ -1,70 +1,87 @@
 //! Session affinity: cookies that keep users on the version that they met first.
 
-use super::Traffic;
-use crate::api::{
-    Analysis,
-    analysis::{SameSite, SessionAffinity},
+use std::time::Duration;
+
+use super::{
+    Traffic,
+    matching::{self, combine},
+    rules::Rule,
 };
+use crate::api::analysis::{SameSite, SessionAffinity};
 
 /// Lifetime of the canary's cookie unless the Canary gives one, in seconds.
 const DAY: i64 = 86_400;
 
-/// What a route does about cookies. Its rules, first match first: those for users with a cookie,
-/// then the one that splits everybody by weight.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Affinity<'a> {
-    /// Users with a cookie, and the weight of the canary for them.
-    pub kept: Vec<(&'a str, i32)>,
-    /// Users with a cookie that is taken back, and the `Set-Cookie` header that does it. Their
-    /// requests are split by weight.
-    pub expired: Vec<(&'a str, String)>,
-    /// `Set-Cookie` header of the primary's responses to users without a cookie.
-    pub primary: Option<String>,
-    /// `Set-Cookie` header of the canary's responses to users without a cookie.
-    pub canary: Option<String>,
+/// The rules for users with a cookie, then the one for `everybody`.
+///
+/// While the canary has no weight nobody is kept on it, and cookies are taken back. While the
+/// primary has no weight nobody is kept on the primary.
+pub(super) fn rules(
+    everybody: Rule,
+    affinity: &SessionAffinity,
+    interval: Duration,
+    traffic: &Traffic,
+) -> Vec<Rule> {
+    if traffic.canary() == 0 {
+        expiring(everybody, affinity, traffic)
+    } else {
+        keeping(everybody, affinity, interval, traffic)
+    }
 }
 
-impl<'a> Affinity<'a> {
-    /// While the canary has no weight nobody is kept on it, and cookies are taken back. While the
-    /// primary has no weight nobody is kept on the primary.
-    pub fn of(analysis: &Analysis, traffic: &'a Traffic) -> Self {
-        let mut affinity = Self::default();
-        let Some(wanted) = &analysis.session_affinity else {
-            return affinity;
-        };
-        let [cookie, primary_cookie, previous] = [
-            &traffic.cookie,
-            &traffic.primary_cookie,
-            &traffic.previous_cookie,
-        ]
-        .map(|cookie| cookie.as_deref().filter(|pair| pair.contains('=')));
-        if traffic.canary() == 0 {
-            // The present cookie too: between a rollback's decision and its end it may still be
-            // in status.
-            let mut cookies: Vec<&str> = previous.into_iter().chain(cookie).collect();
-            cookies.dedup();
-            affinity.expired = cookies
-                .into_iter()
-                .map(|cookie| (cookie, set_cookie(wanted, cookie, -1)))
-                .collect();
-            return affinity;
-        }
-        if let Some(cookie) = cookie {
-            let age = wanted.max_age.filter(|age| *age != 0);
-            let age = age.map_or(DAY, i64::from);
-            affinity.kept.push((cookie, 100));
-            affinity.canary = Some(set_cookie(wanted, cookie, age));
-        }
-        if let Some(cookie) = primary_cookie
-            && wanted.primary_cookie_name.is_some()
-            && traffic.primary() > 0
-        {
-            let age = i64::try_from(analysis.interval().as_secs()).unwrap_or(i64::MAX);
-            affinity.kept.push((cookie, 0));
-            affinity.primary = Some(set_cookie(wanted, cookie, age));
-        }
-        affinity
+fn keeping(
+    mut everybody: Rule,
+    affinity: &SessionAffinity,
+    interval: Duration,
+    traffic: &Traffic,
+) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    let served = everybody.matches.clone();
+    let kept = |condition, canary| Rule {
+        matches: combine(&[condition], &served),
+        canary: Some(canary),
+        ..Rule::default()
+    };
+    if let Some(cookie) = &traffic.cookie
+        && let Some(condition) = matching::cookie(cookie)
+    {
+        let age = affinity.max_age.filter(|age| *age != 0);
+        rules.push(kept(condition, 100));
+        everybody.canary_set_cookie =
+            Some(set_cookie(affinity, cookie, age.map_or(DAY, i64::from)));
     }
+    if let Some(cookie) = &traffic.primary_cookie
+        && affinity.primary_cookie_name.is_some()
+        && traffic.primary() > 0
+        && let Some(condition) = matching::cookie(cookie)
+    {
+        let age = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX);
+        rules.push(kept(condition, 0));
+        everybody.primary_set_cookie = Some(set_cookie(affinity, cookie, age));
+    }
+    rules.push(everybody);
+    rules
+}
+
+fn expiring(everybody: Rule, affinity: &SessionAffinity, traffic: &Traffic) -> Vec<Rule> {
+    // The present cookie too: between a rollback's decision and its end it may still be in status.
+    let mut cookies: Vec<&String> = [&traffic.previous_cookie, &traffic.cookie]
+        .into_iter()
+        .flatten()
+        .collect();
+    cookies.dedup();
+    let mut rules: Vec<Rule> = cookies
+        .into_iter()
+        .filter_map(|cookie| {
+            Some(Rule {
+                matches: combine(&[matching::cookie(cookie)?], &everybody.matches),
+                set_cookie: Some(set_cookie(affinity, cookie, -1)),
+                ..everybody.clone()
+            })
+        })
+        .collect();
+    rules.push(everybody);
+    rules
 }
 
 /// The text of a `Set-Cookie` header. To take a cookie back, domain and path must be those that

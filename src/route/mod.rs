@@ -6,8 +6,17 @@
 
 mod adoption;
 mod affinity;
-pub mod istio;
 mod matching;
+mod request;
+mod rules;
+
+pub mod gateway;
+pub mod istio;
+
+#[cfg(test)]
+mod tests;
+
+pub use request::{Forwarding, Request, Share};
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -90,7 +99,7 @@ pub struct Capabilities {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
     /// The provider has no router in this build.
-    #[error("spec.provider {found} is not supported; use istio or kubernetes")]
+    #[error("spec.provider {found} is not supported; use istio, kubernetes or gatewayapi:v1")]
     Unsupported {
         /// The provider as manifests spell it.
         found: String,
@@ -100,6 +109,20 @@ pub enum RouteError {
     NoService {
         /// `NAME.NAMESPACE` of the Canary.
         canary: String,
+    },
+    /// A Canary of the Gateway API has no `spec.service.gatewayRefs`.
+    #[error("Canary {canary} has no spec.service.gatewayRefs; name at least one gateway")]
+    NoGateway {
+        /// `NAME.NAMESPACE` of the Canary.
+        canary: String,
+    },
+    /// A condition that the Gateway API has no words for.
+    #[error("Canary {canary}: {what}, which the Gateway API cannot express")]
+    Condition {
+        /// `NAME.NAMESPACE` of the Canary.
+        canary: String,
+        /// Field and what was found.
+        what: String,
     },
     /// A delegate VirtualService was given hosts or gateways.
     #[error(
@@ -117,6 +140,8 @@ pub enum RouteError {
 pub enum Router {
     /// Istio: a VirtualService and two DestinationRules.
     Istio,
+    /// Gateway API: an HTTPRoute.
+    Gateway,
     /// No route at all: the apex Service selects the primary, and the canary is reached by its
     /// own Service only.
     Kubernetes,
@@ -130,12 +155,12 @@ pub fn router(provider: Provider) -> Result<Router, RouteError> {
     match provider {
         Provider::Istio => Ok(Router::Istio),
         Provider::Kubernetes => Ok(Router::Kubernetes),
+        // Servers with the one version have the other too.
+        Provider::GatewayApiV1 | Provider::GatewayApiV1Beta1 => Ok(Router::Gateway),
         Provider::Apisix
         | Provider::AppMesh
         | Provider::AppMeshV1Beta2
         | Provider::Contour
-        | Provider::GatewayApiV1
-        | Provider::GatewayApiV1Beta1
         | Provider::Gloo
         | Provider::Knative
         | Provider::Kuma
@@ -159,7 +184,7 @@ impl Router {
     /// What the route API can do.
     pub const fn capabilities(self) -> Capabilities {
         match self {
-            Self::Istio => Capabilities {
+            Self::Istio | Self::Gateway => Capabilities {
                 weights: true,
                 headers: true,
                 mirror: true,
@@ -178,6 +203,7 @@ impl Router {
     pub fn keys(self, canary: &Canary) -> Vec<Key> {
         match self {
             Self::Istio => istio::keys(canary),
+            Self::Gateway => vec![gateway::key(canary)],
             Self::Kubernetes => Vec::new(),
         }
     }
@@ -195,14 +221,17 @@ impl Router {
     ) -> Result<Vec<Want>, RouteError> {
         match self {
             Self::Istio => istio::want(canary, traffic, observed),
+            Self::Gateway => gateway::want(canary, traffic, observed).map(|want| vec![want]),
             Self::Kubernetes => Ok(Vec::new()),
         }
     }
 
-    /// What the live route gives; `None` when there is no route to the canary.
+    /// What the live route gives; `None` when there is no route to the canary. While an A/B test
+    /// runs these are the weights of the requests that match.
     pub fn weights(self, canary: &Canary, observed: &Observed) -> Option<Weights> {
         match self {
             Self::Istio => istio::weights(canary, observed),
+            Self::Gateway => gateway::weights(canary, observed),
             Self::Kubernetes => None,
         }
     }
@@ -211,7 +240,8 @@ impl Router {
     /// which nothing is known are left out.
     pub fn restore(self, canary: &Canary, observed: &Observed) -> Vec<Want> {
         match self {
-            Self::Istio => istio::restore(canary, observed).into_iter().collect(),
+            Self::Istio => Vec::from_iter(istio::restore(canary, observed)),
+            Self::Gateway => Vec::from_iter(gateway::restore(canary, observed)),
             Self::Kubernetes => Vec::new(),
         }
     }
@@ -263,7 +293,7 @@ fn service(canary: &Canary) -> Result<&Service, RouteError> {
 
 /// The wanted route object, with the metadata of the apex service and the annotations that keep
 /// Flux from reverting it.
-fn wanted_route(key: Key, spec: Value, service: &Service) -> Want {
+fn wanted_route(key: Key, spec: &Value, service: &Service) -> Want {
     let mut route = Want::new(key, json!({ "spec": spec }));
     let apex = service.apex.clone().unwrap_or_default();
     route.labels = apex.labels.unwrap_or_default();

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The conditions as Istio takes them.
-pub(super) fn conditions(matches: &[HttpMatch]) -> Value {
+pub(in crate::route) fn conditions(matches: &[HttpMatch]) -> Value {
     matches.iter().map(condition).collect()
 }
 

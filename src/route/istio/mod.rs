@@ -1,13 +1,10 @@
 //! Istio: the VirtualService S splits requests between the hosts S-primary and S-canary, each
 //! with a DestinationRule of its own.
 
-mod conditions;
+pub(super) mod conditions;
 mod virtual_service;
 
 pub mod eval;
-
-#[cfg(test)]
-mod tests;
 
 use serde_json::{Value, json};
 
@@ -47,7 +44,7 @@ pub(super) fn want(
         analysis: &canary.spec.analysis,
         traffic,
     })?;
-    let mut route = wanted_route(route_key(&names), spec, service);
+    let mut route = wanted_route(route_key(&names), &spec, service);
     if let Some(existing) = observed.get(&route.key)
         && live_weights(&names, existing).is_none()
     {

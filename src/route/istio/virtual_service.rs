@@ -3,14 +3,16 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::conditions;
+use super::conditions::conditions;
 use crate::{
     api::{
-        Analysis, Strategy,
-        istio::HttpMatch,
+        Analysis,
         service::{Rewrite, Service},
     },
-    route::{Names, RouteError, Traffic, affinity::Affinity, matching},
+    route::{
+        Names, RouteError, Traffic,
+        rules::{Rule, rules},
+    },
 };
 
 /// What a VirtualService is made from.
@@ -28,7 +30,9 @@ pub(super) fn spec(route: &Route) -> Result<Value, RouteError> {
     let (http, tcp) = if route.service.is_tcp() {
         (Value::Null, json!([route.tcp_rule()]))
     } else {
-        (Value::Array(route.http_rules()), Value::Null)
+        let rules = rules(route.service, route.analysis, route.traffic);
+        let http = rules.iter().map(|rule| route.http_rule(rule)).collect();
+        (http, Value::Null)
     };
     Ok(json!({ "hosts": hosts, "gateways": gateways, "http": http, "tcp": tcp }))
 }
@@ -63,78 +67,12 @@ impl Route<'_> {
         self.service.delegation.unwrap_or_default()
     }
 
-    fn http_rules(&self) -> Vec<Value> {
-        let tested = self.analysis.matches.as_deref().unwrap_or_default();
-        if !tested.is_empty() {
-            return self.split_by_match(tested);
-        }
-        self.split_by_cookie(&Affinity::of(self.analysis, self.traffic))
-    }
-
-    /// Two rules: one for the requests that the analysis is about, one for all others.
-    ///
-    /// In an A/B test the weight is that of the others: 0, except when a broken primary must be
-    /// relieved of everything. In a canary release the weight is that of the matching requests.
-    fn split_by_match(&self, tested: &[HttpMatch]) -> Vec<Value> {
-        let canary = self.traffic.canary();
-        let of_matching = if self.traffic.ab { 100 } else { canary };
-        let of_others = match self.analysis.strategy() {
-            Strategy::AbTesting => canary,
-            Strategy::Canary | Strategy::BlueGreen => 0,
-        };
-        let mut matching = self.rule(
-            &matching::combine(tested, self.conditions()),
-            self.split(of_matching).into(),
-        );
-        if of_matching == 0 {
-            self.mirror(&mut matching);
-        }
-        let others = if of_others == 0 {
-            vec![self.destination(&self.names.primary, 100)]
-        } else {
-            self.split(of_others).into()
-        };
-        vec![matching, self.rule(self.conditions(), others)]
-    }
-
-    /// The rule that splits requests by weight, after those for users with a cookie.
-    fn split_by_cookie(&self, affinity: &Affinity) -> Vec<Value> {
-        let weight = self.traffic.canary();
-        let rule_of = |cookie: &str, weight| {
-            let matches = matching::combine(&[matching::cookie(cookie)?], self.conditions());
-            Some(self.rule(&matches, self.split(weight).into()))
-        };
-        let mut rules = Vec::new();
-        for (cookie, weight) in &affinity.kept {
-            rules.extend(rule_of(cookie, *weight));
-        }
-        for (cookie, set_cookie) in &affinity.expired {
-            rules.extend(rule_of(cookie, weight).map(|mut rule| {
-                rule["headers"]["response"]["add"]["Set-Cookie"] = json!(set_cookie);
-                rule
-            }));
-        }
-        let mut destinations = self.split(weight);
-        let set_cookies = [&affinity.primary, &affinity.canary];
-        for (destination, set_cookie) in destinations.iter_mut().zip(set_cookies) {
-            if let Some(set_cookie) = set_cookie {
-                destination["headers"] =
-                    json!({ "response": { "add": { "Set-Cookie": set_cookie } } });
-            }
-        }
-        rules.push(self.rule(self.conditions(), destinations.into()));
-        if weight == 0 {
-            rules.iter_mut().for_each(|rule| self.mirror(rule));
-        }
-        rules
-    }
-
-    /// A rule with all that the service says of requests.
-    fn rule(&self, matches: &[HttpMatch], destinations: Vec<Value>) -> Value {
+    /// One rule, with all that the service says of requests.
+    fn http_rule(&self, wanted: &Rule) -> Value {
         let service = self.service;
         let mut rule = Map::new();
-        if !matches.is_empty() {
-            rule.insert("match".to_owned(), conditions::conditions(matches));
+        if !wanted.matches.is_empty() {
+            rule.insert("match".to_owned(), conditions(&wanted.matches));
         }
         let parts = [
             ("rewrite", service.rewrite.as_ref().and_then(rewrite)),
@@ -155,13 +93,33 @@ impl Route<'_> {
                 rule.insert(field.to_owned(), value);
             }
         }
-        rule.insert("route".to_owned(), Value::Array(destinations));
-        Value::Object(rule)
+        rule.insert("route".to_owned(), Value::Array(self.destinations(wanted)));
+        let mut rule = Value::Object(rule);
+        if let Some(set_cookie) = &wanted.set_cookie {
+            rule["headers"]["response"]["add"]["Set-Cookie"] = json!(set_cookie);
+        }
+        if wanted.mirror {
+            rule["mirror"] = self.host(&self.names.canary);
+            if let Some(percent) = self.analysis.mirror_weight.filter(|percent| *percent > 0) {
+                rule["mirrorPercentage"] = json!({ "value": percent });
+            }
+        }
+        rule
     }
 
-    /// Conditions that every request has to meet; none: all requests do.
-    fn conditions(&self) -> &[HttpMatch] {
-        self.service.matches.as_deref().unwrap_or_default()
+    fn destinations(&self, rule: &Rule) -> Vec<Value> {
+        let Some(weight) = rule.canary else {
+            return vec![self.destination(&self.names.primary, 100)];
+        };
+        let mut destinations = self.split(weight);
+        let set_cookies = [&rule.primary_set_cookie, &rule.canary_set_cookie];
+        for (destination, set_cookie) in destinations.iter_mut().zip(set_cookies) {
+            if let Some(set_cookie) = set_cookie {
+                destination["headers"] =
+                    json!({ "response": { "add": { "Set-Cookie": set_cookie } } });
+            }
+        }
+        destinations.into()
     }
 
     /// Both destinations; a weight of 0 is written, so that the route shows where the canary is.
@@ -187,21 +145,12 @@ impl Route<'_> {
         }
     }
 
-    /// Adds the copying of requests to the canary, where it is on.
-    fn mirror(&self, rule: &mut Value) {
-        if !self.traffic.mirrors() {
-            return;
-        }
-        rule["mirror"] = self.host(&self.names.canary);
-        if let Some(percent) = self.analysis.mirror_weight.filter(|percent| *percent > 0) {
-            rule["mirrorPercentage"] = json!({ "value": percent });
-        }
-    }
-
     fn tcp_rule(&self) -> Value {
         let ports: Vec<Value> = self
-            .conditions()
+            .service
+            .matches
             .iter()
+            .flatten()
             .filter_map(|condition| condition.port.filter(|port| *port > 0))
             .map(|port| json!({ "port": port }))
             .collect();

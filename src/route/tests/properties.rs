@@ -1,34 +1,89 @@
-//! What must hold for every Canary and every traffic: requests are routed through
-//! [`eval`](super::super::eval) and counted.
+//! What must hold for every route API, Canary and traffic: requests are routed as a proxy would
+//! route them, and counted.
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde_json::{Map, Value, json};
 
 use super::{World, canary, created, existing, patched, want};
 use crate::{
-    api::{Canary, Strategy as Release},
-    route::{
-        Router, Traffic,
-        istio::eval::{Forwarding, Request, forward},
-    },
+    api::{Canary, Strategy as Release, istio::HttpMatch},
+    object::Kind,
+    route::{Forwarding, Request, Router, Traffic, gateway, istio},
 };
+
+/// A route API as the properties see it.
+#[derive(Clone, Copy, Debug)]
+struct Api {
+    router: Router,
+    kind: Kind,
+    /// Where the rules are, and the destinations in them.
+    rules: &'static str,
+    destinations: &'static str,
+    comparisons: &'static [&'static str],
+    forward: fn(&Value, &Request) -> Option<Forwarding>,
+}
+
+const APIS: [Api; 2] = [
+    Api {
+        router: Router::Istio,
+        kind: Kind::VirtualService,
+        rules: "http",
+        destinations: "route",
+        comparisons: &["exact", "prefix", "suffix", "regex"],
+        forward: istio::eval::forward,
+    },
+    Api {
+        router: Router::Gateway,
+        kind: Kind::HttpRoute,
+        rules: "rules",
+        destinations: "backendRefs",
+        comparisons: &["exact", "regex"],
+        forward: gateway::eval::forward,
+    },
+];
+
+/// A Canary under some route API, and what its traffic should look like.
+#[derive(Clone, Debug)]
+struct Case {
+    api: Api,
+    canary: Canary,
+    traffic: Traffic,
+}
+
+impl Case {
+    fn route(&self) -> Value {
+        super::route(self.api.router, &self.canary, &self.traffic)
+    }
+
+    fn forward(&self, route: &Value, request: &Request) -> Option<Forwarding> {
+        (self.api.forward)(route, request)
+    }
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    select(&APIS[..]).prop_flat_map(case_of)
+}
+
+fn case_of(api: Api) -> impl Strategy<Value = Case> {
+    (service(api), analysis(api), traffic()).prop_map(move |(service, analysis, traffic)| Case {
+        api,
+        canary: canary(&service, &analysis),
+        traffic,
+    })
+}
 
 const PATHS: [&str; 3] = ["/", "/a/x", "/b"];
 const USERS: [&str; 3] = ["", "insider", "guest.io"];
 
-fn text_match(values: &'static [&'static str]) -> impl Strategy<Value = Value> {
-    (
-        select(values),
-        select(&["exact", "prefix", "suffix", "regex"][..]),
-    )
-        .prop_map(|(text, how)| json!({ how: text }))
+fn text_match(api: Api, values: &'static [&'static str]) -> impl Strategy<Value = Value> {
+    (select(values), select(api.comparisons)).prop_map(|(text, how)| json!({ how: text }))
 }
 
 /// A condition of the service: on the path, and perhaps on a header.
-fn service_match() -> impl Strategy<Value = Value> {
+fn service_match(api: Api) -> impl Strategy<Value = Value> {
     (
         option::of(select(&["/", "/a"][..])),
-        option::of(text_match(&["guest", "i"])),
+        option::of(text_match(api, &["guest", "i"])),
     )
         .prop_map(|(path, header)| {
             let mut condition = Map::new();
@@ -42,9 +97,9 @@ fn service_match() -> impl Strategy<Value = Value> {
         })
 }
 
-fn service() -> impl Strategy<Value = Value> {
+fn service(api: Api) -> impl Strategy<Value = Value> {
     (
-        vec(service_match(), 0..3),
+        vec(service_match(api), 0..3),
         any::<[bool; 4]>(),
         option::of(select(&["mesh", "public"][..])),
         option::of(select(&["app", "a.io", "*"][..])),
@@ -70,8 +125,8 @@ fn service() -> impl Strategy<Value = Value> {
         )
 }
 
-fn analysis() -> impl Strategy<Value = Value> {
-    let tested = text_match(&["insider", "io", "g"]);
+fn analysis(api: Api) -> impl Strategy<Value = Value> {
+    let tested = text_match(api, &["insider", "io", "g"]);
     (
         0..3,
         vec(tested, 0..3),
@@ -141,25 +196,22 @@ fn near(a: f64, b: f64) -> bool {
     (a - b).abs() < 1e-9
 }
 
-/// A VirtualService that has just these conditions, to ask whether they take a request.
-fn takes(conditions: &Value, request: &Request) -> bool {
-    let rule = json!({"match": conditions, "route": [{"destination": {"host": "x"}}]});
-    forward(&json!({"spec": {"http": [rule]}}), request).is_some()
-}
-
-/// The conditions of `spec.service` or `spec.analysis`, as the API spells them.
-fn conditions(matches: Option<&[crate::api::istio::HttpMatch]>) -> Value {
-    crate::route::istio::conditions::conditions(matches.unwrap_or_default())
+/// Whether one of these conditions takes a request.
+fn takes(matches: Option<&[HttpMatch]>, request: &Request) -> bool {
+    let rule = json!({
+        "match": istio::conditions::conditions(matches.unwrap_or_default()),
+        "route": [{"destination": {"host": "x"}}],
+    });
+    istio::eval::forward(&json!({"spec": {"http": [rule]}}), request).is_some()
 }
 
 fn served(canary: &Canary, request: &Request) -> bool {
     let service = canary.spec.service.as_ref().unwrap();
-    takes(&conditions(service.matches.as_deref()), request)
+    takes(service.matches.as_deref(), request)
 }
 
 fn tested(canary: &Canary, request: &Request) -> bool {
-    let matches = conditions(canary.spec.analysis.matches.as_deref());
-    matches.as_array().is_some_and(|list| !list.is_empty()) && takes(&matches, request)
+    has_match(canary) && takes(canary.spec.analysis.matches.as_deref(), request)
 }
 
 fn has_match(canary: &Canary) -> bool {
@@ -167,20 +219,15 @@ fn has_match(canary: &Canary) -> bool {
     matches.is_some_and(|matches| !matches.is_empty())
 }
 
-fn route(canary: &Canary, traffic: &Traffic) -> Value {
-    super::route(canary, traffic)
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_rule_has_integer_weights_that_sum_to_100(
-        service in service(), analysis in analysis(), traffic in traffic(),
+        case in case(),
     ) {
-        let route = route(&canary(&service, &analysis), &traffic);
-        for rule in route["spec"]["http"].as_array().unwrap() {
-            let weights = rule["route"].as_array().unwrap();
+        for rule in case.route()["spec"][case.api.rules].as_array().unwrap() {
+            let weights = rule[case.api.destinations].as_array().unwrap();
             let sum: i64 = weights.iter().map(|to| to["weight"].as_i64().unwrap()).sum();
             prop_assert!(weights.iter().all(|to| to["weight"].as_i64().unwrap() >= 0));
             prop_assert_eq!(sum, 100);
@@ -189,18 +236,19 @@ proptest! {
 
     #[test]
     fn request_without_cookie_gets_the_weights_and_a_tested_one_the_canary(
-        service in service(), analysis in analysis(), traffic in traffic(),
+        case in case(),
     ) {
-        let canary = canary(&service, &analysis);
-        let route = route(&canary, &traffic);
+        let (canary, traffic, route) = (&case.canary, &case.traffic, case.route());
         let release = canary.spec.analysis.strategy();
         for request in requests() {
-            let forwarding = forward(&route, &request);
-            prop_assert_eq!(forwarding.is_some(), served(&canary, &request));
+            let forwarding = case.forward(&route, &request);
+            prop_assert_eq!(forwarding.is_some(), served(canary, &request));
             let Some(forwarding) = forwarding else { continue };
             let total = canary_share(&forwarding) + share(&forwarding, "app-primary");
             prop_assert!(near(total, 100.0), "{:?}", forwarding);
-            let wanted = match (has_match(&canary), tested(&canary, &request)) {
+            let copied = forwarding.mirrors.iter().any(|mirror| mirror.host == "app-canary");
+            prop_assert!(!copied || near(canary_share(&forwarding), 0.0), "{:?}", forwarding);
+            let wanted = match (has_match(canary), tested(canary, &request)) {
                 (true, true) if traffic.ab => 100,
                 (true, false) if release != Release::AbTesting => 0,
                 _ => traffic.canary(),
@@ -211,14 +259,13 @@ proptest! {
 
     #[test]
     fn user_with_a_cookie_stays_on_one_version(
-        service in service(), analysis in analysis(), traffic in traffic(),
+        case in case(),
     ) {
-        let canary = canary(&service, &analysis);
-        let route = route(&canary, &traffic);
+        let (canary, traffic, route) = (&case.canary, &case.traffic, case.route());
         let affinity = canary.spec.analysis.session_affinity.clone();
-        let (Some(affinity), false) = (affinity, has_match(&canary)) else { return Ok(()) };
-        for request in requests().filter(|request| served(&canary, request)) {
-            let of = |cookie: &str| forward(&route, &request.clone().with_cookie("a=b").with_cookie(cookie)).unwrap();
+        let (Some(affinity), false) = (affinity, has_match(canary)) else { return Ok(()) };
+        for request in requests().filter(|request| served(canary, request)) {
+            let of = |cookie: &str| case.forward(&route, &request.clone().with_cookie("a=b").with_cookie(cookie)).unwrap();
             let weight = f64::from(traffic.canary());
             let on_canary = if traffic.cookie.is_some() && traffic.canary() > 0 { 100.0 } else { weight };
             prop_assert!(near(canary_share(&of("cc=new")), on_canary));
@@ -233,16 +280,15 @@ proptest! {
 
     #[test]
     fn cookie_that_a_response_sets_leads_back_to_the_version_that_answered(
-        service in service(), analysis in analysis(), traffic in traffic(),
+        case in case(),
     ) {
-        let canary = canary(&service, &analysis);
-        let route = route(&canary, &traffic);
+        let route = case.route();
         for request in requests() {
-            let Some(forwarding) = forward(&route, &request) else { continue };
+            let Some(forwarding) = case.forward(&route, &request) else { continue };
             for answer in forwarding.shares {
                 for set in answer.set_cookies {
                     let (cookie, _) = set.split_once(';').unwrap();
-                    let back = forward(&route, &request.clone().with_cookie(cookie)).unwrap();
+                    let back = case.forward(&route, &request.clone().with_cookie(cookie)).unwrap();
                     prop_assert!(near(share(&back, &answer.host), 100.0));
                 }
             }
@@ -251,19 +297,16 @@ proptest! {
 
     #[test]
     fn rollback_leaves_no_path_to_the_canary(
-        service in service(), analysis in analysis(), mut traffic in traffic(),
+        mut case in case(),
     ) {
-        traffic.canary_weight = 0;
-        traffic.mirrored = false;
-        traffic.ab = false;
-        let canary = canary(&service, &analysis);
-        let route = route(&canary, &traffic);
-        for rule in route["spec"]["http"].as_array().unwrap() {
-            prop_assert_eq!(rule.get("mirror"), None);
-        }
+        case.traffic.canary_weight = 0;
+        case.traffic.mirrored = false;
+        case.traffic.ab = false;
+        let route = case.route();
         for request in requests() {
             for cookie in ["", "cc=new", "cc=old", "pc=first"] {
-                if let Some(forwarding) = forward(&route, &request.clone().with_cookie(cookie)) {
+                if let Some(forwarding) = case.forward(&route, &request.clone().with_cookie(cookie)) {
+                    prop_assert_eq!(&forwarding.mirrors, &[]);
                     prop_assert!(near(canary_share(&forwarding), 0.0));
                 }
             }
@@ -271,40 +314,37 @@ proptest! {
     }
 
     #[test]
-    fn what_is_wanted_needs_no_patch_once_it_is_there(
-        service in service(), analysis in analysis(), traffic in traffic(),
-    ) {
-        let canary = canary(&service, &analysis);
-        let world = created(&want(&canary, &traffic, &World::new()));
-        for wanted in want(&canary, &traffic, &world) {
+    fn what_is_wanted_needs_no_patch_once_it_is_there(case in case()) {
+        let Case { api, canary, traffic } = &case;
+        let world = created(&want(api.router, canary, traffic, &World::new()));
+        for wanted in want(api.router, canary, traffic, &world) {
             prop_assert_eq!(wanted.patch(world.get(&wanted.key).unwrap()), None);
         }
     }
 
     #[test]
     fn one_patch_leads_from_any_route_to_the_wanted_one(
-        before in (service(), analysis(), traffic()),
-        after in (service(), analysis(), traffic()),
+        (before, after) in select(&APIS[..]).prop_flat_map(|api| (case_of(api), case_of(api))),
         foreign in any::<bool>(),
     ) {
-        let (old, new) = (canary(&before.0, &before.1), canary(&after.0, &after.1));
-        let mut live = route(&old, &before.2);
-        live["spec"]["exportTo"] = json!(["."]);
+        let api = after.api;
+        let mut live = before.route();
+        live["spec"]["theirs"] = json!(["."]);
         if foreign {
             live["metadata"]["ownerReferences"] = json!([]);
-            live["spec"]["http"] = json!([{"route": [{"destination": {"host": "app"}}]}]);
+            live["spec"][api.rules] = json!([{}]);
         }
-        let world = existing(&live);
-        let wanted = want(&new, &after.2, &world).pop().unwrap();
+        let world = existing(api.kind, &live);
+        let wanted = want(api.router, &after.canary, &after.traffic, &world).pop().unwrap();
         let patch = wanted.patch(world.get(&wanted.key).unwrap());
         let live = patched(&live, &patch.unwrap_or_else(|| json!({})));
-        let mut expected = route(&new, &after.2)["spec"].clone();
-        expected["exportTo"] = json!(["."]);
+        let mut expected = after.route()["spec"].clone();
+        expected["theirs"] = json!(["."]);
         prop_assert_eq!(&live["spec"], &expected);
-        let world = existing(&live);
-        let wanted = want(&new, &after.2, &world).pop().unwrap();
+        let world = existing(api.kind, &live);
+        let wanted = want(api.router, &after.canary, &after.traffic, &world).pop().unwrap();
         prop_assert_eq!(wanted.patch(world.get(&wanted.key).unwrap()), None);
-        let weights = Router::Istio.weights(&new, &world).unwrap();
+        let weights = api.router.weights(&after.canary, &world).unwrap();
         prop_assert_eq!(weights.primary + weights.canary, 100);
     }
 }

@@ -1,9 +1,26 @@
-//! One test per feature: the exact objects.
+//! Istio: one test per feature, the exact objects.
 
 use serde_json::{Value, json};
 
-use super::{World, canary, http, route, want, weight};
-use crate::route::{RouteError, Router, Traffic, Weights};
+use super::{World, canary, weight};
+use crate::{
+    api::Canary,
+    object::{Kind, Want},
+    route::{RouteError, Router, Traffic, Weights},
+};
+
+fn want(canary: &Canary, traffic: &Traffic, world: &World) -> Vec<Want> {
+    super::want(Router::Istio, canary, traffic, world)
+}
+
+fn route(canary: &Canary, traffic: &Traffic) -> Value {
+    super::route(Router::Istio, canary, traffic)
+}
+
+/// The wanted `spec.http` when there is no VirtualService.
+fn http(canary: &Canary, traffic: &Traffic) -> Value {
+    route(canary, traffic)["spec"]["http"].clone()
+}
 
 fn destination(host: &str, weight: i32) -> Value {
     json!({"destination": {"host": host}, "weight": weight})
@@ -21,7 +38,7 @@ fn plain_service_gets_two_destination_rules_and_a_weighted_route() {
     let canary = canary(&json!({}), &json!({}));
     let manifests: Vec<Value> = want(&canary, &weight(10), &World::new())
         .iter()
-        .map(crate::object::Want::manifest)
+        .map(Want::manifest)
         .collect();
     let owners = json!([{
         "apiVersion": "flagger.app/v1beta1", "kind": "Canary", "name": "release",
@@ -268,7 +285,7 @@ fn canary_with_match_weighs_the_matching_requests_only() {
     );
 }
 
-fn sticky() -> crate::api::Canary {
+fn sticky() -> Canary {
     canary(
         &json!({"match": [{"uri": {"prefix": "/a"}}]}),
         &json!({"interval": "1m", "sessionAffinity": {
@@ -406,10 +423,13 @@ fn weights_are_those_of_the_rule_that_splits() {
             })
         );
     }
-    let foreign = super::existing(&json!({
-        "metadata": {},
-        "spec": {"http": [{"route": [{"destination": {"host": "app"}}]}]},
-    }));
+    let foreign = super::existing(
+        Kind::VirtualService,
+        &json!({
+            "metadata": {},
+            "spec": {"http": [{"route": [{"destination": {"host": "app"}}]}]},
+        }),
+    );
     assert_eq!(Router::Istio.weights(&canary, &foreign), None);
     assert_eq!(Router::Istio.weights(&canary, &World::new()), None);
 }

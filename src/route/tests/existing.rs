@@ -2,15 +2,23 @@
 
 use serde_json::{Value, json};
 
-use super::{World, canary, created, existing, patched, want, weight};
+use super::{World, canary, created, patched, weight};
 use crate::{
     api::Canary,
-    object::Kind,
+    object::{Kind, Want},
     route::{Router, Traffic},
 };
 
 const ORIGINAL: &str = "flagger.kubernetes.io/original-configuration";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+fn want(canary: &Canary, traffic: &Traffic, world: &World) -> Vec<Want> {
+    super::want(Router::Istio, canary, traffic, world)
+}
+
+fn existing(route: &Value) -> World {
+    super::existing(Kind::VirtualService, route)
+}
 
 fn simple() -> Canary {
     canary(&json!({}), &json!({}))

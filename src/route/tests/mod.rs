@@ -1,26 +1,27 @@
-//! What Istio's objects look like, and what they do to requests.
+//! What routes look like, and what they do to requests.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod existing;
+mod gateway;
+mod istio;
 mod properties;
-mod rules;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
 
 use crate::{
-    api::Canary,
+    api::{Canary, Provider},
     object::{Key, Kind, Object, Want, merge_diff},
-    route::{RouteError, Router, Traffic},
+    route::{RouteError, Router, Traffic, router},
 };
 
 pub(super) type World = BTreeMap<Key, Arc<Object>>;
 
-/// The Canary `app` in namespace `test` with these parts of `service` and `analysis`.
+/// The Canary `release` of `app` in namespace `test` with these parts of `service` and `analysis`.
 pub(super) fn canary(service: &Value, analysis: &Value) -> Canary {
-    let mut whole = json!({"port": 80});
+    let mut whole = json!({"port": 80, "gatewayRefs": [{"name": "public"}]});
     whole
         .as_object_mut()
         .unwrap()
@@ -45,25 +46,18 @@ pub(super) fn weight(canary_weight: i32) -> Traffic {
     }
 }
 
-pub(super) fn want(canary: &Canary, traffic: &Traffic, world: &World) -> Vec<Want> {
-    Router::Istio.want(canary, traffic, world).unwrap()
+pub(super) fn want(router: Router, canary: &Canary, traffic: &Traffic, world: &World) -> Vec<Want> {
+    router.want(canary, traffic, world).unwrap()
 }
 
-/// The wanted VirtualService when there is none, as it would be created.
-pub(super) fn route(canary: &Canary, traffic: &Traffic) -> Value {
-    want(canary, traffic, &World::new())
-        .pop()
-        .unwrap()
-        .manifest()
+/// The wanted route object when there is none, as it would be created.
+pub(super) fn route(router: Router, canary: &Canary, traffic: &Traffic) -> Value {
+    let mut wants = want(router, canary, traffic, &World::new());
+    wants.pop().unwrap().manifest()
 }
 
-/// The wanted `spec.http` when there is no VirtualService.
-pub(super) fn http(canary: &Canary, traffic: &Traffic) -> Value {
-    route(canary, traffic)["spec"]["http"].clone()
-}
-
-/// The VirtualService `app`, read back.
-pub(super) fn existing(route: &Value) -> World {
+/// The route object `app` of this kind, read back.
+pub(super) fn existing(kind: Kind, route: &Value) -> World {
     let mut route = route.clone();
     let metadata = route["metadata"].as_object_mut().unwrap();
     for (field, value) in [
@@ -74,7 +68,7 @@ pub(super) fn existing(route: &Value) -> World {
     ] {
         metadata.insert(field.to_owned(), json!(value));
     }
-    let object = Object::read(Kind::VirtualService, route).unwrap();
+    let object = Object::read(kind, route).unwrap();
     World::from([(object.key.clone(), Arc::new(object))])
 }
 
@@ -115,13 +109,35 @@ pub(super) fn patched(object: &Value, patch: &Value) -> Value {
 fn canary_without_service_is_an_error_that_says_what_to_add() {
     let mut canary = canary(&json!({}), &json!({}));
     canary.spec.service = None;
-    let error = Router::Istio.want(&canary, &Traffic::default(), &World::new());
+    for router in [Router::Istio, Router::Gateway] {
+        assert_eq!(
+            router.want(&canary, &Traffic::default(), &World::new()),
+            Err(RouteError::NoService {
+                canary: "release.test".to_owned()
+            })
+        );
+    }
+}
+
+#[test]
+fn provider_without_router_is_an_error_that_names_those_with_one() {
+    assert_eq!(router(Provider::Istio), Ok(Router::Istio));
+    assert_eq!(router(Provider::Kubernetes), Ok(Router::Kubernetes));
+    assert_eq!(router(Provider::GatewayApiV1), Ok(Router::Gateway));
     assert_eq!(
-        error,
-        Err(RouteError::NoService {
-            canary: "release.test".to_owned()
-        })
+        router(Provider::AppMeshV1Beta2).unwrap_err().to_string(),
+        "spec.provider appmesh:v1beta2 is not supported; use istio, kubernetes or gatewayapi:v1"
     );
+}
+
+#[test]
+fn kubernetes_has_no_route_objects() {
+    let canary = canary(&json!({}), &json!({}));
+    let (router, world) = (Router::Kubernetes, World::new());
+    assert_eq!(router.keys(&canary), []);
+    assert_eq!(router.want(&canary, &weight(50), &world), Ok(Vec::new()));
+    assert_eq!(router.weights(&canary, &world), None);
+    assert_eq!(router.restore(&canary, &world), []);
 }
 
 #[test]
