@@ -2,6 +2,7 @@
 
 pub mod lease;
 pub mod options;
+pub mod rbac;
 mod run;
 
 pub use run::{RunError, run};
