@@ -34,6 +34,10 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the operator: look after the Canaries of a cluster
+    ///
+    /// It needs the CRDs and the permissions of the Helm chart. Run as many replicas as you like:
+    /// one leads, the others take over when it is gone. Flagger's flags are understood in its
+    /// spelling too, such as -mesh-provider=istio.
     Run(Box<RunArgs>),
     /// Check manifests without a server, by the rules that the API server applies
     Check(check::CheckArgs),

@@ -19,12 +19,6 @@ use crate::{
 
 /// Flags of `haldane run`.
 #[derive(Debug, Args)]
-#[command(
-    long_about = "Run the operator: look after the Canaries of a cluster.\n\n\
-        It needs the CRDs (`haldane crds`) and the permissions of the Helm chart. Run as many \
-        replicas as you like: one leads, the others take over when it is gone. Flagger's flags \
-        are understood in its spelling too (-mesh-provider=istio)."
-)]
 pub struct RunArgs {
     /// File with the API server's address and credentials; default: $KUBECONFIG,
     /// ~/.kube/config or those of the pod

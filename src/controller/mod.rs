@@ -4,6 +4,7 @@ mod driver;
 pub mod lease;
 pub mod options;
 mod queue;
+pub mod rbac;
 mod run;
 mod teller;
 

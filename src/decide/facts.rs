@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use jiff::Timestamp;
+
 use crate::{
-    api::{Canary, Provider, REVISION, Strategy, TargetKind, status::CanaryStatus},
+    api::{Canary, Phase, Provider, REVISION, Strategy, TargetKind, status::CanaryStatus},
     object::{Key, Kind, Object},
     observe::Snapshot,
     route::{self, Router, Weights},
@@ -97,13 +99,12 @@ impl Facts {
         let copies = copies(s)?;
         let apex = spec.apex_name();
         let analysis = &spec.analysis;
-        let started = s.canary.status.as_ref().and_then(|st| st.started_time);
         let readiness = |object: &Object, side: Side, threshold: Option<i32>| {
             workload::readiness(
                 object,
                 side,
                 threshold.unwrap_or(100),
-                started,
+                started(s, side),
                 spec.progress_deadline(),
                 s.now,
             )
@@ -252,6 +253,22 @@ pub(crate) fn target_kind(kind: TargetKind) -> Kind {
         TargetKind::Deployment => Kind::Deployment,
         TargetKind::Service => Kind::Service,
     }
+}
+
+/// When a workload's time to become ready began: a canary's with its release, a primary's with
+/// its creation or promotion. Once it has been ready its pods may come and go, and what counts is
+/// how long it was unavailable.
+fn started(s: &Snapshot, side: Side) -> Option<Timestamp> {
+    let status = s.canary.status.as_ref()?;
+    let starting = match (side, status.phase) {
+        (Side::Canary, Phase::Progressing) => {
+            status.step.unwrap_or_default() == 0 && status.canary_weight == 0
+        }
+        (Side::Primary, Phase::Initializing) => true,
+        (Side::Primary, Phase::Promoting) => status.next_check_time.is_none(),
+        _ => false,
+    };
+    status.started_time.filter(|_| starting)
 }
 
 /// Ready endpoints behind a service; with a workload only those of its present revision.
