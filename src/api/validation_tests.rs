@@ -1,4 +1,7 @@
-use proptest::prelude::*;
+use proptest::{
+    prop_assert,
+    test_runner::{Config, TestRunner},
+};
 use serde_json::json;
 
 use super::*;
@@ -82,80 +85,17 @@ fn other_versions_and_kinds_of_the_group_are_refused_and_other_groups_passed_ove
     }
 }
 
-/// Values of all sorts, among them those that fields of a Canary have.
-fn values() -> impl Strategy<Value = Value> {
-    let leaves = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        (-5_i64..160).prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
-        any::<String>().prop_map(Value::from),
-        prop::sample::select(vec![
-            "",
-            "1m",
-            "10s",
-            "istio",
-            "rollout",
-            "a",
-            "http://a/",
-            "%s",
-            "x\ny"
-        ])
-        .prop_map(Value::from),
-    ];
-    leaves.prop_recursive(3, 12, 4, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::btree_map("[a-z]{1,4}", inner, 0..4).prop_map(|m| json!(m)),
-        ]
-    })
-}
-
-/// The paths of all values within a value.
-fn pointers(value: &Value, at: &str, all: &mut Vec<String>) {
-    all.push(at.to_owned());
-    match value {
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                let name = name.replace('~', "~0").replace('/', "~1");
-                pointers(value, &format!("{at}/{name}"), all);
-            }
-        }
-        Value::Array(items) => {
-            for (index, value) in items.iter().enumerate() {
-                pointers(value, &format!("{at}/{index}"), all);
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
 #[test]
 fn admission_of_changed_manifests_never_panics_and_what_it_admits_can_be_read() {
     let admission = admission();
-    let manifests = cases::admitted();
-    let edits = prop::collection::vec((any::<prop::sample::Index>(), values()), 1..4);
-    let inputs = (any::<prop::sample::Index>(), edits);
-    let cases = std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|n| n.parse().ok());
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
-        cases: cases.unwrap_or(1000),
+    let cases = std::env::var("PROPTEST_CASES").ok();
+    let mut runner = TestRunner::new(Config {
+        cases: cases.and_then(|n| n.parse().ok()).unwrap_or(1000),
         failure_persistence: None,
-        ..ProptestConfig::default()
+        ..Config::default()
     });
-    let run = runner.run(&inputs, |(which, edits)| {
-        let mut manifest = which.get(&manifests).clone();
-        for (place, value) in edits {
-            let mut places = Vec::new();
-            pointers(&manifest["spec"], "/spec", &mut places);
-            if let Some(target) = manifest.pointer_mut(place.get(&places).as_str()) {
-                *target = value;
-            }
-        }
+    let run = runner.run(&cases::changed(), |mut manifest| {
         let verdict = admission.judge(&mut manifest);
-        // The message would say that it "cannot be read" had the schema admitted too much.
         let unread = verdict
             .iter()
             .flat_map(|verdict| &verdict.faults)

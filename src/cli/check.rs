@@ -67,7 +67,7 @@ pub fn run(args: &CheckArgs) -> ExitCode {
                 .try_for_each(|line| writeln!(log, "{line}"))?;
             writeln!(
                 log,
-                "{} manifests checked, {} faults found",
+                "manifests checked: {}, faults: {}",
                 findings.checked,
                 findings.faults.len()
             )

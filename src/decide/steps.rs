@@ -228,11 +228,11 @@ mod tests {
 
     #[test]
     fn blue_green_switches_all_traffic_for_a_last_check() {
+        use Step::{Iterate, Promote, Switch};
         let mut policy = Analysis {
             iterations: Some(2),
             ..Analysis::default()
         };
-        use Step::{Iterate, Promote, Switch};
         assert_eq!(
             walk(&policy, MESH),
             [Iterate(1), Iterate(2), Switch, Promote]

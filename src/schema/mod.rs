@@ -43,6 +43,7 @@ impl fmt::Display for Fault {
 /// A structural schema, ready to be applied. Keywords that bind nothing are left out.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[expect(clippy::struct_excessive_bools, reason = "keywords of the schema")]
 pub struct Schema {
     #[serde(rename = "type")]
     kind: Option<Kind>,
