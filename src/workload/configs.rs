@@ -66,6 +66,13 @@ pub fn rename_configs(pod_spec: &mut Value, copies: &Copies) {
     });
 }
 
+/// Takes the names of all configs out of a pod spec, in the order of their uses.
+pub(super) fn take_names(pod_spec: &mut Value) -> Vec<String> {
+    let mut names = Vec::new();
+    for_each_ref(pod_spec, &mut |_, name, _| names.push(std::mem::take(name)));
+    names
+}
+
 /// Calls `visit` with kind, name and optionality of each reference to a ConfigMap or Secret.
 fn for_each_ref(pod: &mut Value, visit: &mut dyn FnMut(Kind, &mut String, bool)) {
     use Kind::{ConfigMap, Secret};

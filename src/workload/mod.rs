@@ -27,6 +27,8 @@ mod takeover;
 
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod properties;
 
 pub use checksum::checksum;
 pub use configs::{

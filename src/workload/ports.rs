@@ -1,5 +1,7 @@
 //! Ports of the generated services.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Map, Value, json};
 
@@ -78,15 +80,24 @@ fn discovered(target: &Value, main: &Value) -> Vec<Value> {
 pub(super) fn reconciled(wanted: &[Value], existing: &Object, ours: bool) -> Vec<Value> {
     let body = existing.body.value();
     let found: Vec<&Value> = elements(body.pointer("/spec/ports")).collect();
-    let counterpart = |port: &Value| {
-        found
-            .iter()
-            .position(|other| has_name_of(other, port))
-            .or_else(|| found.iter().position(|other| has_number_of(other, port)))
-    };
+    // Each port has one counterpart at most, by name before by number.
+    let mut counterparts: Vec<Option<usize>> = vec![None; wanted.len()];
+    let mut taken = BTreeSet::new();
+    for is_same in [has_name_of, has_number_of] {
+        for (port, counterpart) in wanted.iter().zip(&mut counterparts) {
+            if counterpart.is_none() {
+                *counterpart = (0..)
+                    .zip(&found)
+                    .find(|(index, other)| is_same(other, port) && !taken.contains(index))
+                    .map(|(index, _)| index);
+                taken.extend(*counterpart);
+            }
+        }
+    }
     let mut ports: Vec<(usize, Value)> = wanted
         .iter()
-        .map(|port| match counterpart(port) {
+        .zip(counterparts)
+        .map(|(port, counterpart)| match counterpart {
             None => (found.len(), port.clone()),
             Some(index) => (index, overlaid(found.get(index), port, ours)),
         })

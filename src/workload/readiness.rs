@@ -218,6 +218,7 @@ mod tests {
         readiness(object, who, threshold, None, 600, at(NOON))
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "reads better in tests")]
     fn with_status(object: &Object, status: Value) -> Object {
         patched(object, &json!({ "status": status }))
     }

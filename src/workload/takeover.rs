@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::{
-    Copies, TOOLKIT, affinity, config_refs,
-    configs::copy_names,
-    rename_configs, revision,
+    TOOLKIT, affinity,
+    configs::{copy_names, take_names},
+    revision,
     selector::{Selector, selector},
 };
 use crate::{
@@ -27,12 +27,6 @@ pub fn agrees(settings: &Settings, target: &Object, primary: &Object) -> bool {
         return false;
     };
     let name = &target.key.name;
-    let originals: Copies = config_refs(target)
-        .into_iter()
-        .flat_map(|config| {
-            copy_names(&config.name, name).map(|copy| ((config.kind, copy), config.name.clone()))
-        })
-        .collect();
     let plain = |object: &Object| {
         let mut template = object
             .body
@@ -41,14 +35,22 @@ pub fn agrees(settings: &Settings, target: &Object, primary: &Object) -> bool {
             .map(Value::take)
             .map(revision::template)?;
         undo_metadata(&mut template, &selector);
+        let mut configs = Vec::new();
         if let Some(pod) = template.get_mut("spec") {
-            rename_configs(pod, &originals);
+            configs = take_names(pod);
             affinity::undo(pod, name, &selector, settings);
         }
-        Some(template)
+        Some((template, configs))
     };
-    // The target is undone too: it may itself use a config whose name ends like a copy's.
-    matches!((plain(target), plain(primary)), (Some(one), Some(other)) if one == other)
+    let (Some((wanted, originals)), Some((found, copies))) = (plain(target), plain(primary)) else {
+        return false;
+    };
+    // Templates that agree use as many configs, each in its place.
+    wanted == found
+        && originals
+            .iter()
+            .zip(&copies)
+            .all(|(original, copy)| copy == original || copy_names(original, name).contains(copy))
 }
 
 fn undo_metadata(template: &mut Value, selector: &Selector) {
