@@ -71,7 +71,9 @@ impl Schema {
             }
             Value::Array(items) => {
                 if let Some(schema) = &self.items {
-                    items.iter_mut().for_each(|item| schema.fill_in(item));
+                    for item in items {
+                        schema.fill_in(item);
+                    }
                 }
             }
             Value::Number(number) => {
