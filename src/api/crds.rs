@@ -1,4 +1,4 @@
-//! The CustomResourceDefinitions, made from the types.
+//! The `CustomResourceDefinition`s, made from the types.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps,
@@ -27,11 +27,12 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
 
 /// [`crds`] as YAML, one document each.
 pub fn yaml() -> String {
-    crds()
+    let documents = crds()
         .iter()
         .filter_map(|crd| serde_json::to_value(crd).ok())
         .filter_map(|crd| serde_saphyr::to_string(&crd).ok())
-        .fold(String::new(), |all, text| all + "---\n" + &text)
+        .collect::<Vec<_>>();
+    format!("---\n{}", documents.join("---\n"))
 }
 
 /// The schema of a kind with what admission asks laid over it.
@@ -78,6 +79,137 @@ fn settle(schema: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The columns of the contract: name, path, type, priority.
+    const COLUMNS: [(&str, &str, &str, i32); 10] = [
+        ("Status", ".status.phase", "string", 0),
+        ("Weight", ".status.canaryWeight", "string", 0),
+        ("Suspended", ".spec.suspend", "boolean", 1),
+        ("FailedChecks", ".status.failedChecks", "string", 1),
+        ("Interval", ".spec.analysis.interval", "string", 1),
+        ("Mirror", ".spec.analysis.mirror", "boolean", 1),
+        ("StepWeight", ".spec.analysis.stepWeight", "string", 1),
+        ("StepWeights", ".spec.analysis.stepWeights", "string", 1),
+        ("MaxWeight", ".spec.analysis.maxWeight", "string", 1),
+        (
+            "LastTransitionTime",
+            ".status.lastTransitionTime",
+            "string",
+            0,
+        ),
+    ];
+
+    /// The schema of a kind.
+    fn schema(kind: &str) -> Value {
+        let crd = crds().into_iter().find(|crd| crd.spec.names.kind == kind);
+        let version = crd.unwrap().spec.versions.remove(0);
+        serde_json::to_value(version.schema.unwrap().open_api_v3_schema).unwrap()
+    }
+
+    #[test]
+    fn crds_keep_the_names_and_columns_of_the_contract() {
+        let crds = crds();
+        for (crd, plural) in crds
+            .iter()
+            .zip(["canaries", "metrictemplates", "alertproviders"])
+        {
+            let spec = &crd.spec;
+            assert_eq!(crd.metadata.name, Some(format!("{plural}.flagger.app")));
+            let annotations = crd.metadata.annotations.as_ref().unwrap();
+            assert_eq!(annotations["helm.sh/resource-policy"], "keep");
+            assert_eq!(spec.names.categories, Some(vec!["all".to_owned()]));
+            assert_eq!(spec.names.short_names, None);
+            assert_eq!(spec.scope, "Namespaced");
+            let [version] = spec.versions.as_slice() else {
+                panic!("more than one version");
+            };
+            assert_eq!(version.name, "v1beta1");
+            let subresources = version.subresources.as_ref().unwrap();
+            assert!(subresources.status.is_some() && subresources.scale.is_none());
+        }
+        let columns: Vec<_> = crds
+            .iter()
+            .flat_map(|crd| {
+                crd.spec.versions[0]
+                    .additional_printer_columns
+                    .as_ref()
+                    .unwrap()
+            })
+            .map(|c| (&*c.name, &*c.json_path, &*c.type_, c.priority.unwrap_or(0)))
+            .collect();
+        let others = [
+            ("Provider", ".spec.provider.type", "string", 0),
+            ("Type", ".spec.type", "string", 0),
+        ];
+        assert_eq!(columns, [&COLUMNS[..], &others].concat());
+    }
+
+    #[test]
+    fn schemas_have_what_the_contract_requires_and_are_structural() {
+        let canary = schema("Canary");
+        let spec = &canary["properties"]["spec"];
+        assert_eq!(spec["required"], json!(["analysis", "targetRef"]));
+        assert_eq!(
+            spec["properties"]["analysis"]["oneOf"],
+            json!([
+                {"required": ["interval", "threshold", "iterations"]},
+                {"required": ["interval", "threshold", "stepWeight"]},
+                {"required": ["interval", "threshold", "stepWeights"]},
+            ])
+        );
+        assert_eq!(
+            spec["properties"]["service"]["properties"]["targetPort"]["x-kubernetes-int-or-string"],
+            true
+        );
+        let provider =
+            schema("MetricTemplate")["properties"]["spec"]["properties"]["provider"].clone();
+        assert_eq!(provider["required"], json!(["type"]));
+        let text = yaml();
+        for leftover in ["anyOf:", "allOf:", "nullable:", "$ref:", "- null"] {
+            assert!(!text.contains(leftover), "{leftover}");
+        }
+    }
+
+    #[test]
+    fn status_with_every_field_is_kept_by_the_schema() {
+        let schema = crate::schema::Schema::read(&schema("Canary")).unwrap();
+        let time = "2026-01-02T03:04:05Z";
+        let status = json!({
+            "phase": "Progressing", "failedChecks": 1, "canaryWeight": 10, "iterations": 2,
+            "trackedConfigs": {"configmap/a": "0123456789abcdef"},
+            "lastAppliedSpec": "a", "lastPromotedSpec": "b", "lastTransitionTime": time,
+            "sessionAffinityCookie": "a=b", "primarySessionAffinityCookie": "c=d",
+            "previousSessionAffinityCookie": "e=f",
+            "conditions": [{
+                "type": "Promoted", "status": "True", "reason": "r", "message": "m",
+                "lastUpdateTime": time, "lastTransitionTime": time,
+            }],
+            "observedGeneration": 3, "step": 2, "checks": 4, "haltReason": "h",
+            "metrics": [{"name": "n", "value": 99.5, "bound": ">= 99", "verdict": "Pass"}],
+            "nextCheckTime": time, "startedTime": time, "paused": true,
+            "notices": [{
+                "warning": true, "message": "m", "postRollout": true,
+                "alert": {"severity": "warn", "message": "m", "metadata": true},
+            }],
+            "history": [{
+                "revision": "r", "outcome": "Failed", "reason": "r", "startedTime": time,
+                "finishedTime": time,
+            }],
+        });
+        let read: crate::api::CanaryStatus = serde_json::from_value(status.clone()).unwrap();
+        assert_eq!(
+            serde_json::to_value(&read).unwrap(),
+            status,
+            "the test knows every field"
+        );
+        let mut object = json!({"status": status});
+        assert_eq!(schema.prune(&mut object), Vec::<String>::new());
+        let faults = schema.validate(&object);
+        assert!(
+            faults.iter().all(|fault| !fault.path.starts_with("status")),
+            "{faults:?}"
+        );
+    }
 
     #[test]
     fn admission_lines_all_have_their_place_in_the_schema() {

@@ -9,13 +9,6 @@ pub struct InvalidDuration {
     found: String,
 }
 
-impl InvalidDuration {
-    /// The text that is no duration.
-    pub fn found(&self) -> &str {
-        &self.found
-    }
-}
-
 /// Reads a duration in Go's notation: `1h30m`, `10s`, `1.5s`, `500ms`. What is smaller than a
 /// millisecond is cut off.
 ///

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use regex::Regex;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Canary, crds, duration, istio::StringMatch};
+use super::{Canary, MetricTemplate, crds, istio::StringMatch};
 use crate::schema::{Fault, Schema};
 
 /// API group of the custom resources.
@@ -27,7 +28,7 @@ pub struct Verdict {
 }
 
 impl Admission {
-    /// Reads the rules out of the CustomResourceDefinitions.
+    /// Reads the rules out of the `CustomResourceDefinition`s.
     ///
     /// # Errors
     /// When a schema cannot be applied. A test shows that those of this version can.
@@ -70,18 +71,27 @@ impl Admission {
         schema.fill_in(object);
         let mut faults = name_faults(object);
         faults.extend(schema.validate(object));
-        if faults.is_empty() && kind == "Canary" {
-            faults = match serde_json::from_value::<Canary>(object.clone()) {
-                Ok(canary) => self::faults(&canary),
-                // Nothing that the schema admits comes here; a test generates it.
-                Err(error) => vec![Fault {
-                    path: String::new(),
-                    found: "what cannot be read".to_owned(),
-                    action: error.to_string(),
-                }],
+        if faults.is_empty() {
+            faults = match kind.as_str() {
+                "Canary" => read(object, self::faults),
+                "MetricTemplate" => read(object, template_faults),
+                _ => Vec::new(),
             };
         }
         Some(Verdict { faults, dropped })
+    }
+}
+
+/// What is wrong with an object of the right shape.
+fn read<T: DeserializeOwned>(object: &Value, judge: impl FnOnce(&T) -> Vec<Fault>) -> Vec<Fault> {
+    match T::deserialize(object) {
+        Ok(object) => judge(&object),
+        // Nothing that the schema admits comes here; a test generates it.
+        Err(error) => vec![Fault {
+            path: String::new(),
+            found: "what cannot be read".to_owned(),
+            action: error.to_string(),
+        }],
     }
 }
 
@@ -130,52 +140,45 @@ fn name_faults(object: &Value) -> Vec<Fault> {
 /// What is wrong with an admitted Canary for reasons that a schema cannot tell. The operator asks
 /// for each Canary that it sees; an empty list means that a release can start.
 pub fn faults(canary: &Canary) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    let spec = &canary.spec;
-    let mut blame = |path: String, found: String, action: String| {
-        faults.push(Fault {
-            path,
-            found,
-            action,
-        });
-    };
-    for (path, comparison) in comparisons(canary) {
-        if let Some(Err(error)) = comparison.regex.as_deref().map(Regex::new) {
-            let pattern = comparison.regex.as_deref().unwrap_or_default();
-            // The last line says what is wrong; those before draw a picture.
-            let reason = error.to_string();
-            let reason = reason.lines().last().unwrap_or_default().trim();
-            let reason = reason.trim_start_matches("error: ").to_owned();
-            blame(
-                format!("{path}.regex"),
-                format!("{pattern:?}"),
-                format!("write a regular expression: {reason}"),
-            );
-        }
-    }
-    for (index, metric) in spec.analysis.metrics.iter().flatten().enumerate() {
-        let Some(query) = metric.query.as_deref() else {
-            continue;
-        };
-        if let Some(expression) = unknown_expression(query) {
-            blame(
-                format!("spec.analysis.metrics[{index}].query"),
-                format!("{{{{ {expression} }}}}"),
-                format!("use {{{{ NAME }}}} with one of {}", EXPRESSIONS.join(", ")),
-            );
-        }
-    }
-    for (index, hook) in spec.analysis.webhooks.iter().flatten().enumerate() {
-        let timeout = hook.timeout.as_deref().filter(|text| !text.is_empty());
-        if let Some(Err(error)) = timeout.map(duration::parse) {
-            blame(
-                format!("spec.analysis.webhooks[{index}].timeout"),
-                error.found().to_owned(),
-                "write a number and a unit, for example 30s".to_owned(),
-            );
-        }
-    }
-    faults
+    let comparisons = comparisons(canary).into_iter();
+    let metrics = canary.spec.analysis.metrics.iter().flatten().enumerate();
+    let queries = metrics.filter_map(|(index, metric)| {
+        let path = format!("spec.analysis.metrics[{index}].query");
+        query_fault(path, metric.query.as_deref()?)
+    });
+    comparisons
+        .filter_map(|(path, comparison)| regex_fault(&path, comparison.regex.as_deref()?))
+        .chain(queries)
+        .collect()
+}
+
+/// What is wrong with a regular expression.
+fn regex_fault(path: &str, pattern: &str) -> Option<Fault> {
+    let error = Regex::new(pattern).err()?.to_string();
+    // The last line says what is wrong; those before draw a picture.
+    let reason = error.lines().last().unwrap_or_default().trim();
+    let reason = reason.trim_start_matches("error: ");
+    Some(Fault {
+        path: format!("{path}.regex"),
+        found: format!("{pattern:?}"),
+        action: format!("write a regular expression: {reason}"),
+    })
+}
+
+/// What is wrong with an admitted `MetricTemplate` for reasons that a schema cannot tell.
+pub fn template_faults(template: &MetricTemplate) -> Vec<Fault> {
+    query_fault("spec.query".to_owned(), &template.spec.query)
+        .into_iter()
+        .collect()
+}
+
+/// What is wrong with a query.
+fn query_fault(path: String, query: &str) -> Option<Fault> {
+    unknown_expression(query).map(|expression| Fault {
+        path,
+        found: format!("{{{{ {expression} }}}}"),
+        action: format!("use {{{{ NAME }}}} with one of {}", EXPRESSIONS.join(", ")),
+    })
 }
 
 /// All string comparisons of a Canary with their paths.

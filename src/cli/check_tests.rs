@@ -115,3 +115,54 @@ fn exit_status_tells_valid_from_invalid_from_unreadable() {
     assert_eq!(status(&[&folder.join("none.yaml")]), expected(2));
     fs::remove_dir_all(folder).unwrap();
 }
+
+/// The examples, by path.
+fn examples() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let mut files = Vec::new();
+    for provider in ["istio", "kubernetes"] {
+        for file in fs::read_dir(folder.join(provider)).unwrap() {
+            let path = file.unwrap().path();
+            files.push((
+                path.display().to_string(),
+                fs::read_to_string(path).unwrap(),
+            ));
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn examples_are_valid_and_without_unknown_fields() {
+    let admission = Admission::new().unwrap();
+    let examples = examples();
+    assert!(examples.len() >= 20);
+    for (file, text) in examples {
+        let mut findings = Findings::default();
+        for object in manifests(&file, &text).unwrap() {
+            findings.add(&admission, &mut BTreeMap::new(), &file, object);
+        }
+        assert_eq!(findings.faults, Vec::<String>::new());
+        assert_eq!(findings.dropped, Vec::<String>::new());
+        assert!(findings.checked > 0, "{file} has no Canary");
+    }
+}
+
+#[test]
+fn examples_bring_the_objects_that_their_canaries_name() {
+    for (file, text) in examples() {
+        let objects = manifests(&file, &text).unwrap();
+        let canary = objects
+            .iter()
+            .find(|object| object["kind"] == "Canary")
+            .unwrap();
+        for name in ["targetRef", "autoscalerRef"] {
+            let wanted = &canary["spec"][name];
+            let brought = objects.iter().any(|object| {
+                object["kind"] == wanted["kind"] && object["metadata"]["name"] == wanted["name"]
+            });
+            assert!(wanted.is_null() || brought, "{file} lacks its {name}");
+        }
+    }
+}

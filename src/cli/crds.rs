@@ -1,4 +1,4 @@
-//! `haldane crds`: print the CustomResourceDefinitions.
+//! `haldane crds`: print the `CustomResourceDefinition`s.
 
 use std::{
     io::{Write, stdout},
@@ -7,7 +7,7 @@ use std::{
 
 use crate::api::crds;
 
-/// Prints the CustomResourceDefinitions as YAML. Exit status 2 when they cannot be written.
+/// Prints the `CustomResourceDefinition`s as YAML. Exit status 2 when they cannot be written.
 pub fn run() -> ExitCode {
     match stdout().write_all(crds::yaml().as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,

@@ -23,7 +23,7 @@ pub(crate) use facts::target_kind;
 pub(crate) use world::scaler_kind;
 
 use crate::{
-    api::Phase,
+    api::{Phase, validation},
     observe::Snapshot,
     plan::{Effect, Plan},
 };
@@ -72,6 +72,12 @@ fn obstacle(s: &Snapshot) -> Option<Obstacle> {
         return Some(Obstacle {
             reason: "Suspended",
             message: "The Canary is suspended; set spec.suspend to false to go on.".to_owned(),
+        });
+    }
+    if let Some(fault) = validation::faults(&s.canary).first() {
+        return Some(Obstacle {
+            reason: "InvalidSpec",
+            message: fault.to_string(),
         });
     }
     s.rival.as_ref().map(|rival| Obstacle {

@@ -238,7 +238,7 @@ mod tests {
             [Iterate(1), Iterate(2), Switch, Promote]
         );
         assert_eq!(walk(&policy, NO_MESH), [Iterate(1), Iterate(2), Promote]);
-        policy.matches = Some(vec![Default::default()]);
+        policy.matches = Some(vec![crate::api::istio::HttpMatch::default()]);
         assert_eq!(walk(&policy, MESH), [Iterate(1), Iterate(2), Promote]);
     }
 

@@ -43,7 +43,10 @@ impl fmt::Display for Fault {
 /// A structural schema, ready to be applied. Keywords that bind nothing are left out.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[expect(clippy::struct_excessive_bools, reason = "keywords of the schema")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the keywords are booleans of their own"
+)]
 pub struct Schema {
     #[serde(rename = "type")]
     kind: Option<Kind>,
@@ -121,7 +124,7 @@ fn present<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Value>, D::Err
 }
 
 impl Schema {
-    /// Reads the `openAPIV3Schema` of one version of a CustomResourceDefinition.
+    /// Reads the `openAPIV3Schema` of one version of a `CustomResourceDefinition`.
     ///
     /// # Errors
     /// When a keyword has a wrong type, a pattern is no regular expression, or a rule no CEL.

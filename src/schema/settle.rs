@@ -71,7 +71,7 @@ impl Schema {
             }
             Value::Array(items) => {
                 if let Some(schema) = &self.items {
-                    for item in items.iter_mut() {
+                    for item in items {
                         schema.fill_in(item);
                     }
                 }

@@ -1,4 +1,4 @@
-//! The API server takes the CustomResourceDefinitions, and says of every manifest what
+//! The API server takes the `CustomResourceDefinition`s, and says of every manifest what
 //! `haldane check` says.
 
 use std::collections::BTreeMap;
@@ -54,6 +54,7 @@ async fn server() -> Client {
 }
 
 /// What the server would store, or why it refuses.
+#[expect(clippy::panic, reason = "a test fails by panicking")]
 async fn submit(client: &Client, manifest: &Value) -> Result<Value, Status> {
     let kind = manifest["kind"].as_str().unwrap();
     let kind = GroupVersionKind::gvk("flagger.app", "v1beta1", kind);

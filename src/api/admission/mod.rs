@@ -168,20 +168,24 @@ impl Ask {
 impl Rule {
     /// The rule as the schema spells it.
     fn to_json(self) -> Value {
-        let mut rule = json!({"rule": self.test, "reason": "FieldValueInvalid"});
-        match self.found {
-            Found::Text(found) => {
-                rule["message"] = json!(format!("found {found}; {}", self.action));
-            }
-            Found::Format(found, values) => {
-                rule["message"] = json!(self.action);
-                let text = format!("'found {found}; {}'.format([{values}])", self.action);
-                rule["messageExpression"] = json!(text);
-            }
-        }
-        if let Some(field) = self.at {
-            rule["fieldPath"] = json!(field);
-        }
-        rule
+        let action = self.action;
+        let (message, computed) = match self.found {
+            Found::Text(found) => (format!("found {found}; {action}"), None),
+            Found::Format(found, values) => (
+                action.to_owned(),
+                Some(format!("'found {found}; {action}'.format([{values}])")),
+            ),
+        };
+        let fields = [
+            ("rule", Some(self.test.to_owned())),
+            ("message", Some(message)),
+            ("messageExpression", computed),
+            ("fieldPath", self.at.map(str::to_owned)),
+            ("reason", Some("FieldValueInvalid".to_owned())),
+        ];
+        fields
+            .into_iter()
+            .filter_map(|(name, text)| Some((name.to_owned(), Value::from(text?))))
+            .collect()
     }
 }
