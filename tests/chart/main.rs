@@ -37,7 +37,7 @@ fn render(settings: &[&str]) -> Result<Vec<Value>, String> {
         "ops",
     ]);
     for setting in settings {
-        let flag = if setting.ends_with(".yaml") {
+        let flag = if setting.contains(".yaml") {
             "--values"
         } else {
             "--set"
