@@ -218,7 +218,7 @@ impl Driver {
             && let (Some(notices), Some(time)) = (&status.notices, status.last_transition_time)
             && s.now.duration_since(time).unsigned_abs() < NOTICE_LIFE
         {
-            self.tell_all(s, notices, status.phase, time, state);
+            self.tell_all(s, notices, status.phase, time, true, state);
         }
         true
     }
@@ -235,7 +235,7 @@ impl Driver {
             .as_ref()
             .or(s.canary.status.as_ref())
             .map_or(Phase::New, |status| status.phase);
-        self.tell_all(s, &plan.notices, phase, now, state);
+        self.tell_all(s, &plan.notices, phase, now, false, state);
     }
 
     fn tell_all(
@@ -244,6 +244,7 @@ impl Driver {
         notices: &[Notice],
         phase: Phase,
         time: Timestamp,
+        again: bool,
         state: &Arc<Mutex<State>>,
     ) {
         if notices.is_empty() {
@@ -266,6 +267,7 @@ impl Driver {
                 phase,
                 time,
                 index,
+                again,
             });
         }
     }
