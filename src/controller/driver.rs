@@ -230,11 +230,14 @@ impl Driver {
         now: Timestamp,
         state: &Arc<Mutex<State>>,
     ) {
-        let phase = plan
+        let status = plan.status.as_ref().or(s.canary.status.as_ref());
+        let phase = status.map_or(Phase::New, |status| status.phase);
+        // What a process after this one would take the time of these notices to be.
+        let time = plan
             .status
             .as_ref()
-            .or(s.canary.status.as_ref())
-            .map_or(Phase::New, |status| status.phase);
+            .and_then(|next| next.last_transition_time);
+        let now = time.unwrap_or(now);
         self.tell_all(s, &plan.notices, phase, now, false, state);
     }
 
