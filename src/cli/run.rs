@@ -20,6 +20,10 @@ use crate::{
 
 /// Flags of `haldane run`.
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each flag is a choice of its own"
+)]
 pub struct RunArgs {
     /// File with the API server's address and credentials; default: $KUBECONFIG,
     /// ~/.kube/config or those of the pod
