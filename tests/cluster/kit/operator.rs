@@ -1,0 +1,108 @@
+//! The real operator, as a process of its own.
+
+use std::{
+    fs::OpenOptions,
+    net::{Ipv4Addr, TcpListener},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
+};
+
+use super::{
+    cluster::{cluster, variable},
+    scene::Scene,
+};
+
+/// A running operator; killed when dropped, or when the thread that started it ends.
+#[derive(Debug)]
+pub struct Operator {
+    child: Child,
+    port: u16,
+}
+
+/// A port of this host that nobody listens on, below the range that clients are given.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 80).unwrap() * 100 + 10_000;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 2000;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Where the operators of a namespace log to.
+pub fn log(namespace: &str) -> PathBuf {
+    cluster().folder.join(format!("log/{namespace}.log"))
+}
+
+impl Operator {
+    /// Starts an operator that looks after the scene's namespace.
+    pub fn start(scene: &Scene) -> Self {
+        Self::start_with(scene, &[])
+    }
+
+    /// Starts an operator with more flags; later ones win.
+    pub fn start_with(scene: &Scene, flags: &[&str]) -> Self {
+        let namespace = scene.namespace();
+        let output = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log(namespace))
+            .unwrap();
+        let port = free_port();
+        let program = std::env::var("HALDANE_TEST_BIN")
+            .unwrap_or_else(|_| env!("CARGO_BIN_EXE_haldane").to_owned());
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "--", &program, "run"])
+            .args(["--kubeconfig", &variable("HALDANE_TEST_KUBECONFIG")])
+            .args(["--namespace", namespace])
+            .args(["--drain", "1s", "--allow-loopback"])
+            .args(["--log-level", "haldane=debug,info"])
+            .args(["--port", &port.to_string()]);
+        let has = |name: &str| flags.iter().any(|flag| flag.starts_with(name));
+        if !has("--metrics-server") {
+            command.args(["--metrics-server", &cluster().prometheus]);
+        }
+        let child = command
+            .args(flags)
+            .env_remove("KUBECONFIG")
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn()
+            .unwrap();
+        Self { child, port }
+    }
+
+    /// SIGKILL: it is gone from one moment to the next.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, as the kubelet ends a pod; how it ended.
+    pub fn stop(mut self) -> ExitStatus {
+        let told = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(told.success(), "the operator is told to stop");
+        self.child.wait().unwrap()
+    }
+
+    /// Its own metrics.
+    pub async fn metrics(&self) -> String {
+        let url = format!("http://127.0.0.1:{}/metrics", self.port);
+        reqwest::get(url).await.unwrap().text().await.unwrap()
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
