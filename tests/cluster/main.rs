@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod chart;
 mod kit;
 mod outcomes;
 mod validation;

@@ -58,6 +58,7 @@ impl CanaryManifest {
     }
 
     /// Sets fields of the analysis; null removes.
+    #[expect(clippy::needless_pass_by_value, reason = "it reads as a sentence")]
     pub fn analysis(self, fields: Value) -> Self {
         self.spec(json!({ "analysis": fields }))
     }
