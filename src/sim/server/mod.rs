@@ -11,13 +11,17 @@
 //! not run by themselves: the world calls them.
 
 mod answer;
+mod builtin_rules;
 mod crd;
+mod defaults;
 mod delete;
 mod discovery;
 mod error;
+mod fields;
 mod formats;
 mod http;
 mod intercept;
+mod managed;
 mod meta;
 mod patch;
 mod quantity;
@@ -30,6 +34,7 @@ mod selector;
 mod state;
 mod store;
 mod structural;
+mod typed;
 mod validate;
 mod watch;
 mod write;

@@ -1,12 +1,16 @@
 //! PATCH: JSON patch, merge patch and strategic merge patch.
 
-use serde_json::{Map, Value};
+use std::sync::Arc;
 
-use super::error::Refusal;
+use serde_json::{Map, Value, json};
+
+use super::error::{Cause, Refusal};
 use super::request::{PatchKind, Target};
 use super::schema::{Schema, Type};
 use super::state::{State, WriteOptions};
-use super::write::Written;
+use super::store::Object;
+use super::write::{Written, check_place};
+use super::{managed, schema};
 
 impl State {
     /// Changes an object by a patch; server-side apply also makes it.
@@ -31,16 +35,18 @@ impl State {
             .store
             .get(resource.index, &target.namespace, &target.name)
             .cloned();
+        if kind == PatchKind::Apply {
+            return self.apply(target, found.as_ref(), patch, options);
+        }
         let Some(old) = found else {
             return Err(target.not_found());
         };
         let mut new = in_version(target, old.value());
-        match kind {
-            PatchKind::Strategic | PatchKind::Apply => {
-                let schema = target.served()?.schema.clone();
-                merge_strategic(&schema, &mut new, patch)?;
-            }
-            PatchKind::Json | PatchKind::Merge => change(&mut new, kind, patch)?,
+        if kind == PatchKind::Strategic {
+            let schema = target.served()?.schema.clone();
+            merge_strategic(&schema, &mut new, patch)?;
+        } else {
+            change(&mut new, kind, patch)?;
         }
         // a patch that clears the version asks for no check of it
         let meta = super::state::metadata(&mut new);
@@ -56,10 +62,92 @@ impl State {
                 &old.value()["metadata"]["resourceVersion"],
             );
         }
-        super::write::check_place(target, &mut new)?;
+        check_place(target, &mut new)?;
         self.finish(target, &old, new, options)
             .map(Written::Updated)
     }
+
+    /// Server-side apply: makes the object, or changes what the manager applies.
+    fn apply(
+        &mut self,
+        target: &Target,
+        found: Option<&Arc<Object>>,
+        mut config: Value,
+        options: &WriteOptions,
+    ) -> Result<Written, Refusal> {
+        if options.manager.is_empty() {
+            let cause = Cause::required(
+                "fieldManager",
+                "Required value: is required for apply patch",
+            );
+            return Err(Refusal::invalid(
+                "meta.k8s.io",
+                "PatchOptions",
+                "",
+                vec![cause],
+            ));
+        }
+        if config["kind"].as_str().is_none() || config["apiVersion"].as_str().is_none() {
+            return Err(Refusal::bad_request(
+                "an applied configuration must say its kind and apiVersion",
+            ));
+        }
+        if !config["metadata"]["managedFields"].is_null() {
+            return Err(Refusal::bad_request("metadata.managedFields must be nil"));
+        }
+        let meta = super::state::metadata(&mut config);
+        meta.entry("name")
+            .or_insert_with(|| Value::from(target.name.as_str()));
+        check_place(target, &mut config)?;
+        let said = config["metadata"]["name"].as_str().unwrap_or_default();
+        if said != target.name {
+            return Err(Refusal::bad_request(format!(
+                "the name of the object ({said}) does not match the name on the URL ({})",
+                target.name
+            )));
+        }
+        let schema = target.served()?.schema.clone();
+        if !target.resource.custom {
+            decode_applied(&schema, &config)?;
+        }
+        let now = self.now();
+        let options = WriteOptions {
+            applied: true,
+            ..options.clone()
+        };
+        let Some(old) = found else {
+            if target.sub.is_some() {
+                return Err(target.not_found());
+            }
+            if config["metadata"]["uid"].is_string() {
+                return Err(target.conflict("uid mismatch: no existing object was found"));
+            }
+            let blank = json!({"apiVersion": config["apiVersion"], "kind": config["kind"]});
+            let new = managed::apply(target, &schema, &blank, &config, &options, &now)?;
+            return self.create(target, new, &options).map(Written::Created);
+        };
+        let live = in_version(target, old.value());
+        let new = managed::apply(target, &schema, &live, &config, &options, &now)?;
+        self.finish(target, old, new, &options)
+            .map(Written::Updated)
+    }
+}
+
+/// Refuses an applied configuration that does not fit the built-in type.
+fn decode_applied(schema: &Schema, config: &Value) -> Result<(), Refusal> {
+    let mut probe = config.clone();
+    let unknown = schema::decode_builtin(schema, &mut probe).map_err(|error| {
+        Refusal::bad_request(format!("failed to create typed patch object: {error}"))
+    })?;
+    let mut unknown = unknown
+        .into_iter()
+        .filter(|field| field != "kind" && field != "apiVersion");
+    let Some(field) = unknown.next() else {
+        return Ok(());
+    };
+    let text =
+        format!("failed to create typed patch object: .{field}: field not declared in schema");
+    Err(Refusal::new(500, "InternalError", text))
 }
 
 /// An object as a version of its API shows it.

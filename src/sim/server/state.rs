@@ -25,17 +25,18 @@ pub struct State {
 
 /// How a write is to be done.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // independent wishes
 pub struct WriteOptions {
     /// Answer as if written, write nothing.
     pub dry_run: bool,
     /// The field manager.
-    #[allow(dead_code)] // read when fields are tracked
     pub manager: String,
     /// Take fields from other managers (server-side apply).
-    #[allow(dead_code)] // read when fields are tracked
     pub force: bool,
     /// Refuse unknown fields.
     pub strict: bool,
+    /// The object comes from server-side apply, which tracks fields itself.
+    pub applied: bool,
 }
 
 impl WriteOptions {
@@ -77,6 +78,7 @@ impl WriteOptions {
             manager,
             force: params.force,
             strict: params.validation == "Strict",
+            applied: false,
         })
     }
 }
@@ -110,6 +112,12 @@ impl State {
     pub fn next_uid(&mut self) -> String {
         self.made += 1;
         format!("00000000-0000-4000-8000-{:012x}", self.made)
+    }
+
+    /// A number that was not given before: the same in each run.
+    pub fn next_number(&mut self) -> u64 {
+        self.made += 1;
+        self.made
     }
 
     /// A suffix for `generateName`: five characters of the server's alphabet, the same in each run.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::error::{Cause, Refusal};
+use super::patch::in_version;
 use super::request::{Subresource, Target};
 use super::schema::{Schema, decode_builtin};
 use super::state::{State, WriteOptions, metadata};
 use super::store::{Action, Object};
-use super::{crd, meta, structural, validate};
+use super::{builtin_rules, crd, defaults, managed, meta, structural, validate};
 
 /// What a write answers.
 #[derive(Debug)]
@@ -75,6 +76,10 @@ impl State {
             map.remove("status");
         }
         shape(&target, &mut new, options)?;
+        if !options.applied {
+            let schema = target.served()?.schema.clone();
+            managed::track(&target, &schema, None, &mut new, options, &self.now());
+        }
         let uid = self.next_uid();
         let now = self.now();
         let meta = metadata(&mut new);
@@ -90,6 +95,11 @@ impl State {
         meta.insert("creationTimestamp".to_owned(), Value::from(now));
         if resource.conduct.generation {
             meta.insert("generation".to_owned(), Value::from(1));
+        }
+        to_stored(&target, &mut new);
+        if !resource.custom {
+            self.allocate(&resource.plural, &mut new, None);
+            defaults::begin(&resource.plural, &mut new);
         }
         check(&target, None, &new)?;
         if self
@@ -111,6 +121,13 @@ impl State {
             return Ok(self.follow_definition(object, false));
         }
         Ok(object)
+    }
+
+    /// Gives a Service its addresses and ports.
+    fn allocate(&mut self, plural: &str, new: &mut Value, old: Option<&Value>) {
+        if plural == "services" {
+            defaults::allocate_service(new, old, || self.next_number());
+        }
     }
 
     /// Replaces an object.
@@ -162,6 +179,15 @@ impl State {
         check_version(target, old, &new)?;
         narrow(target, old, &mut new);
         shape(target, &mut new, options)?;
+        if !options.applied {
+            let schema = target.served()?.schema.clone();
+            let live = in_version(target, old.value());
+            managed::track(target, &schema, Some(&live), &mut new, options, &self.now());
+        }
+        to_stored(target, &mut new);
+        if !resource.custom {
+            self.allocate(&resource.plural, &mut new, Some(old.value()));
+        }
         let meta = metadata(&mut new);
         for field in [
             "creationTimestamp",
@@ -209,7 +235,7 @@ impl State {
             }
             return Ok(gone);
         }
-        if *old.value() == new {
+        if same_but_times(old.value(), &new) {
             return Ok(old.clone());
         }
         let object = self.store.commit(&resource, Action::Modified, new);
@@ -275,7 +301,9 @@ fn narrow(target: &Target, old: &Object, new: &mut Value) {
             if !target.resource.custom {
                 let labels = kept["metadata"]["labels"].take();
                 kept["metadata"] = new["metadata"].take();
-                keep(metadata(&mut kept), "labels", &labels);
+                if target.resource.plural == "deployments" {
+                    keep(metadata(&mut kept), "labels", &labels);
+                }
             }
             if let Some(map) = kept.as_object_mut() {
                 keep(map, "status", &status);
@@ -316,6 +344,11 @@ fn shape(target: &Target, new: &mut Value, options: &WriteOptions) -> Result<(),
     }
     new["kind"] = kind;
     new["apiVersion"] = version;
+    defaults::fill_in(&resource.plural, new);
+    if let Some(map) = new.as_object_mut() {
+        // looking for the spec of a kind that has none leaves a null
+        map.retain(|key, value| key != "spec" || !value.is_null());
+    }
     Ok(())
 }
 
@@ -331,6 +364,12 @@ fn check(target: &Target, old: Option<&Object>, new: &Value) -> Result<(), Refus
         causes.extend(validate::faults(schema, new, old.map(Object::value)));
     } else if crd::is_definition(resource) {
         crd::parse(new)?;
+    } else {
+        causes.extend(builtin_rules::faults(
+            &resource.plural,
+            new,
+            old.map(Object::value),
+        ));
     }
     if causes.is_empty() {
         return Ok(());
@@ -404,6 +443,45 @@ fn check_version(target: &Target, old: &Object, new: &Value) -> Result<(), Refus
         )));
     }
     Ok(())
+}
+
+/// The version in which objects are kept.
+fn to_stored(target: &Target, new: &mut Value) {
+    if let Some(stored) = target.resource.stored() {
+        new["apiVersion"] = Value::from(target.resource.api_version(&stored.name));
+    }
+}
+
+/// True when nothing differs but the times at which managers wrote.
+fn same_but_times(old: &Value, new: &Value) -> bool {
+    if old == new {
+        return true;
+    }
+    let (before, after) = (
+        meta::list(&old["metadata"]["managedFields"]),
+        meta::list(&new["metadata"]["managedFields"]),
+    );
+    let same_entry = |(before, after): (&Value, &Value)| {
+        [
+            "manager",
+            "operation",
+            "apiVersion",
+            "subresource",
+            "fieldsV1",
+        ]
+        .iter()
+        .all(|field| before[*field] == after[*field])
+    };
+    if before.len() != after.len() || !before.iter().zip(after).all(same_entry) {
+        return false;
+    }
+    let mut dated = new.clone();
+    keep(
+        metadata(&mut dated),
+        "managedFields",
+        &old["metadata"]["managedFields"],
+    );
+    dated == *old
 }
 
 /// Sets a field, or removes it when the value is null.

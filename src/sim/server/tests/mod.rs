@@ -1,6 +1,8 @@
 //! The server through kube's client, as the operator uses it.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod applying;
+mod customs;
 mod objects;
 mod watching;
 
