@@ -33,7 +33,7 @@ fn in_memory() -> ApiServer {
 async fn answers_in_memory(scripts: &[Script]) -> Vec<(String, Vec<Value>)> {
     let runs = scripts.iter().map(|script| async move {
         let server = in_memory();
-        let steps = run(script, &server.client(), "space").await;
+        let steps = run(script, &server.client(), "t0-memory").await;
         (script.name.clone(), steps)
     });
     futures::future::join_all(runs).await
@@ -54,7 +54,7 @@ async fn server_in_memory_answers_as_the_recorded_one() {
             let found = transcript::difference(wanted, &steps);
             match (found, known.contains_key(&name)) {
                 (None, true) => {
-                    differences.push(format!("{file}: {name}: listed as a deviation but equal"))
+                    differences.push(format!("{file}: {name}: listed as a deviation but equal"));
                 }
                 (Some(text), false) => differences.push(format!("{file}: {name}: {text}")),
                 (None, false) | (Some(_), true) => {}

@@ -51,8 +51,8 @@ pub fn all() -> BTreeMap<String, Vec<Script>> {
         .map(|file| {
             let path = file.unwrap().path();
             let text = std::fs::read_to_string(&path).unwrap();
-            let scripts =
-                serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+            let scripts = serde_saphyr::from_str(&text)
+                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             (
                 path.file_stem().unwrap().to_string_lossy().into_owned(),
                 scripts,
@@ -235,8 +235,7 @@ async fn send(
     metadata: bool,
 ) -> (u16, Value) {
     let (method, media) = match verb {
-        "get" => ("GET", ""),
-        "watch" => ("GET", ""),
+        "get" | "watch" => ("GET", ""),
         "post" => ("POST", "application/json"),
         "put" => ("PUT", "application/json"),
         "delete" => ("DELETE", "application/json"),
@@ -251,11 +250,19 @@ async fn send(
         ("watch", false) => format!("{path}?watch=true&timeoutSeconds=1"),
         _ => path.to_owned(),
     };
-    let accept = if metadata {
-        "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,\
-         application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-    } else {
-        "application/json"
+    let collection = {
+        let parts = path
+            .split('?')
+            .next()
+            .unwrap_or_default()
+            .split('/')
+            .count();
+        verb == "get" && parts == if path.starts_with("/api/") { 6 } else { 7 }
+    };
+    let accept = match (metadata, collection) {
+        (true, true) => "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+        (true, false) => "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+        (false, _) => "application/json",
     };
     let mut request = Request::builder()
         .method(method)

@@ -25,6 +25,7 @@ mod managed;
 mod meta;
 mod patch;
 mod quantity;
+mod rbac;
 mod read;
 mod request;
 mod resource;
@@ -67,6 +68,7 @@ struct Shared {
     state: Mutex<State>,
     interceptor: RwLock<Option<Arc<dyn Interceptor>>>,
     calls: Mutex<Vec<Call>>,
+    rights: RwLock<rbac::Rights>,
 }
 
 impl std::fmt::Debug for ApiServer {
@@ -85,6 +87,7 @@ impl ApiServer {
                 state: Mutex::new(State::new(Arc::new(clock))),
                 interceptor: RwLock::new(None),
                 calls: Mutex::new(Vec::new()),
+                rights: RwLock::default(),
             }),
         }
     }
@@ -122,6 +125,26 @@ impl ApiServer {
             .write()
             .unwrap_or_else(PoisonError::into_inner) = None;
         self.wake_watches();
+    }
+
+    /// Gives a user the rules of a `Role` or `ClusterRole`, in one namespace or (empty) in all. From then
+    /// on that user may do only what was given; a user who was never given anything may do everything.
+    pub fn grant(&self, user: &str, role: &Value, namespace: &str) {
+        let mut rights = self
+            .shared
+            .rights
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        rights.grant(user, role, namespace);
+    }
+
+    /// Takes all rights from a user.
+    pub fn revoke(&self, user: &str) {
+        self.shared
+            .rights
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .revoke(user);
     }
 
     /// The requests that arrived so far, in order; direct access (as by the world) is not counted.
@@ -241,6 +264,7 @@ impl ApiServer {
             target.sub = sub;
             let options = WriteOptions {
                 manager: "world".to_owned(),
+                named: true,
                 ..WriteOptions::default()
             };
             let written = state.patch(&target, kind, patch, &options)?;
@@ -316,6 +340,14 @@ impl ApiServer {
             .read()
             .unwrap_or_else(PoisonError::into_inner);
         place.clone()
+    }
+
+    fn authorize(&self, call: &Call) -> Result<(), Refusal> {
+        self.shared
+            .rights
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .check(call)
     }
 
     fn deliver(&self, call: &Call, event: WatchEvent<'_>) -> Delivery {

@@ -10,7 +10,7 @@ use super::resource::Resource;
 use super::selector::Selector;
 use super::state::State;
 use super::store::{Key, Object, Objects};
-use super::write::scale_of;
+use super::write::{check_scale, scale_of};
 
 /// A list as it is answered.
 #[derive(Debug)]
@@ -41,6 +41,7 @@ impl State {
         let object = found.ok_or_else(|| target.not_found())?;
         match target.sub {
             Some(Subresource::Scale) => {
+                check_scale(target, object.value())?;
                 Ok(Arc::new(Object::new(scale_of(target, object.value())?)))
             }
             Some(Subresource::Status) | None => Ok(object),
@@ -249,6 +250,9 @@ pub fn shown_list(listing: &Listing, target: &Target, view: View) -> Value {
         })
         .collect();
     let mut metadata = json!({"resourceVersion": listing.revision.to_string()});
+    if resource.custom && view == View::Full {
+        metadata["continue"] = json!("");
+    }
     if let Some(token) = &listing.resume {
         metadata["continue"] = json!(token);
     }
@@ -264,6 +268,12 @@ pub fn shown_list(listing: &Listing, target: &Target, view: View) -> Value {
             "PartialObjectMetadataList".to_owned(),
             "meta.k8s.io/v1".to_owned(),
         ),
+    };
+    let none = view == View::Metadata && items.is_empty();
+    let items = if none {
+        Value::Null
+    } else {
+        Value::Array(items)
     };
     json!({"kind": kind, "apiVersion": version, "metadata": metadata, "items": items})
 }

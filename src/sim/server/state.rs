@@ -31,20 +31,24 @@ pub struct WriteOptions {
     pub dry_run: bool,
     /// The field manager.
     pub manager: String,
+    /// The field manager is named in the request, not taken from the user agent.
+    pub named: bool,
     /// Take fields from other managers (server-side apply).
     pub force: bool,
     /// Refuse unknown fields.
     pub strict: bool,
+    /// The object comes from a patch.
+    pub patched: bool,
     /// The object comes from server-side apply, which tracks fields itself.
     pub applied: bool,
 }
 
 impl WriteOptions {
-    /// Reads the query parameters of a write.
+    /// Reads the query parameters of a write whose options have this kind.
     ///
     /// # Errors
     /// 422 for values that are not known.
-    pub fn read(params: &Params, agent: &str) -> Result<Self, Refusal> {
+    pub fn read(params: &Params, agent: &str, kind: &str) -> Result<Self, Refusal> {
         let mut causes = Vec::new();
         if params.dry_run.iter().any(|value| value != "All") {
             let text = "Unsupported value: supported values: \"All\"";
@@ -66,7 +70,7 @@ impl WriteOptions {
             causes.push(Cause::new("FieldValueTooLong", "fieldManager", text));
         }
         if !causes.is_empty() {
-            return Err(Refusal::invalid("meta.k8s.io", "WriteOptions", "", causes));
+            return Err(Refusal::invalid("meta.k8s.io", kind, "", causes));
         }
         let manager = if params.manager.is_empty() {
             agent.to_owned()
@@ -76,8 +80,10 @@ impl WriteOptions {
         Ok(Self {
             dry_run: !params.dry_run.is_empty(),
             manager,
+            named: !params.manager.is_empty(),
             force: params.force,
             strict: params.validation == "Strict",
+            patched: false,
             applied: false,
         })
     }
@@ -100,6 +106,8 @@ impl State {
         for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
             state.ensure_namespace(name);
         }
+        let beginning = state.store.revision();
+        state.store.compact(beginning);
         state
     }
 

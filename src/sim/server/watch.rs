@@ -62,7 +62,8 @@ impl State {
         selector: &Selector,
     ) -> Result<WatchStart, Refusal> {
         check_watch(params)?;
-        let asked = parse_revision(&params.revision)?;
+        let asked = parse_revision(&params.revision)
+            .map_err(|refusal| Refusal::new(500, "", refusal.details.message))?;
         let from_now = asked == 0 || params.initial_events == Some(true);
         if !from_now || params.initial_events == Some(false) {
             let cursor = if asked == 0 {
@@ -105,6 +106,8 @@ fn check_watch(params: &Params) -> Result<(), Refusal> {
             causes.push(Cause::forbidden("resourceVersionMatch", text));
         }
         Some(_) if asked != "NotOlderThan" => {
+            let text = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            causes.push(Cause::forbidden("resourceVersionMatch", text));
             let text = "Unsupported value: supported values: \"NotOlderThan\"";
             causes.push(Cause::new(
                 "FieldValueNotSupported",
@@ -157,7 +160,8 @@ impl Watch {
             target,
             selector,
             view,
-            bookmarks: params.bookmarks,
+            // a watch that lives only moments says nothing at its end
+            bookmarks: params.bookmarks && life > std::time::Duration::from_secs(2),
             cursor: start.cursor,
             queue,
             ends: Instant::now() + life,
