@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use futures::AsyncBufReadExt;
 use futures::TryStreamExt;
@@ -62,9 +63,12 @@ pub fn all() -> BTreeMap<String, Vec<Script>> {
 }
 
 /// The definitions of the custom resources that scripts use.
-pub fn definitions() -> Vec<Value> {
-    let text = std::fs::read_to_string(folder("definitions.yaml")).unwrap();
-    serde_saphyr::from_str(&text).unwrap()
+pub fn definitions() -> &'static [Value] {
+    static DEFINITIONS: LazyLock<Vec<Value>> = LazyLock::new(|| {
+        let text = std::fs::read_to_string(folder("definitions.yaml")).unwrap();
+        serde_saphyr::from_str(&text).unwrap()
+    });
+    &DEFINITIONS
 }
 
 /// A client of the real server, with the definitions in place.
@@ -80,7 +84,7 @@ pub async fn real_client() -> Client {
     let client = Client::try_from(config).unwrap();
     for definition in definitions() {
         let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-        send(&client, "post", path, &definition, false).await;
+        send(&client, "post", path, definition, false).await;
         let spec = &definition["spec"];
         let (group, version) = (&spec["group"], &spec["versions"][0]["name"]);
         let plural = &spec["names"]["plural"];

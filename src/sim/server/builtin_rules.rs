@@ -212,6 +212,14 @@ fn service(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         if ports.len() > 1 && text(&port["name"]).is_empty() {
             causes.push(Cause::required(place("name"), "Required value"));
         }
+        let name = &port["name"];
+        if !name.is_null() && ports.iter().take(index).any(|other| other["name"] == *name) {
+            causes.push(Cause::new(
+                "FieldValueDuplicate",
+                place("name"),
+                "Duplicate value",
+            ));
+        }
         let number = port["port"].as_i64().unwrap_or_default();
         if !(1..=65535).contains(&number) {
             let text = format!("Invalid value: {number}: must be between 1 and 65535, inclusive");

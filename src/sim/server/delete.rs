@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::defect::Defect;
 use super::error::{Cause, Refusal};
 use super::meta::list;
 use super::request::Target;
@@ -110,16 +111,20 @@ impl State {
         else {
             return Err(target.not_found());
         };
-        check_preconditions(target, &old, options)?;
+        if !self.has(Defect::PreconditionsIgnored) {
+            check_preconditions(target, &old, options)?;
+        }
         let mut new = old.value().clone();
-        set_propagation(&mut new, options.propagation);
+        if !self.has(Defect::PropagationIgnored) {
+            set_propagation(&mut new, options.propagation);
+        }
         let grace = grace(target, &old, options);
         let held = !list(&new["metadata"]["finalizers"]).is_empty() || is_namespace(target);
-        if !held && grace == 0 {
+        if (!held || self.has(Defect::FinalizersIgnored)) && grace == 0 {
             if !target.resource.custom && target.resource.plural == "pods" {
                 mark(&mut new, &old, self.now(), 0);
             }
-            if options.dry_run {
+            if options.dry_run && !self.has(Defect::DryRunWrites) {
                 return Ok(Deleted::Gone(old));
             }
             let gone = self.store.commit(&resource, Action::Deleted, new);

@@ -14,6 +14,7 @@ mod answer;
 mod builtin_rules;
 mod crd;
 mod defaults;
+mod defect;
 mod delete;
 mod discovery;
 mod error;
@@ -48,6 +49,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use jiff::Timestamp;
 use serde_json::Value;
 
+pub use self::defect::Defect;
 pub use self::delete::{DeleteOptions, Propagation};
 pub use self::error::{Cause, Details, Refusal};
 pub use self::http::{Connection, ConnectionReset, ResponseBody};
@@ -145,6 +147,11 @@ impl ApiServer {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .revoke(user);
+    }
+
+    /// Breaks a rule, for tests of the tests.
+    pub fn plant(&self, defect: Defect) {
+        self.look_mut(|state| state.defect = Some(defect));
     }
 
     /// The requests that arrived so far, in order; direct access (as by the world) is not counted.

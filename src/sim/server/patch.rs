@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::defect::Defect;
 use super::error::{Cause, Refusal};
 use super::request::{PatchKind, Target};
 use super::schema::{Schema, Type};
@@ -123,6 +124,7 @@ impl State {
         let options = WriteOptions {
             applied: true,
             patched: true,
+            force: options.force || self.has(Defect::ApplyForces),
             ..options.clone()
         };
         let Some(old) = found else {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::defect::Defect;
 use super::error::{Cause, Refusal};
 use super::request::{Params, Subresource, Target, View};
 use super::resource::Resource;
@@ -79,7 +80,8 @@ impl State {
             revision = now.saturating_sub(behind).max(self.store.compacted());
         }
         if let Some((pinned, key)) = parse_token(&params.resume)? {
-            (revision, after) = (pinned, Some(key));
+            let drifts = self.has(Defect::PagesDrift);
+            (revision, after) = (if drifts { now } else { pinned }, Some(key));
         } else {
             let asked = parse_revision(&params.revision)?;
             if asked > now {
@@ -119,7 +121,9 @@ impl State {
             .iter()
             .filter(|(key, _)| target.namespace.is_empty() || key.0 == target.namespace)
             .filter(|(key, _)| after.as_ref().is_none_or(|after| *key > after))
-            .filter(|(_, object)| selector.is_empty() || selector.matches(object.value()));
+            .filter(|(_, object)| {
+                self.has(Defect::ListIgnoresSelector) || selector.matches(object.value())
+            });
         let limit = if params.limit == 0 {
             usize::MAX
         } else {

@@ -148,7 +148,7 @@ const BUILTIN: [Row; 20] = [
         "n",
     ),
     Row("", "v1", "secrets", "Secret", "core.v1.Secret", "n"),
-    Row("", "v1", "services", "Service", "core.v1.Service", "nsd1"),
+    Row("", "v1", "services", "Service", "core.v1.Service", "nsdp1"),
     Row(
         "",
         "v1",

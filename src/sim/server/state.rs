@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::defect::Defect;
 use super::error::{Cause, Refusal};
 use super::request::{Params, Target};
 use super::resource::Registry;
@@ -19,6 +20,8 @@ pub struct State {
     pub store: Store,
     /// Known resources.
     pub registry: Registry,
+    /// The rule that is broken on purpose, if any.
+    pub defect: Option<Defect>,
     clock: Clock,
     made: u64,
 }
@@ -100,6 +103,7 @@ impl State {
         let mut state = Self {
             store,
             registry,
+            defect: None,
             clock,
             made: 0,
         };
@@ -111,6 +115,11 @@ impl State {
         state
     }
 
+    /// True when a rule is broken on purpose.
+    pub fn has(&self, defect: Defect) -> bool {
+        self.defect == Some(defect)
+    }
+
     /// The time now, as the server writes it: RFC 3339, whole seconds.
     pub fn now(&self) -> String {
         format!("{:.0}", (self.clock)())
@@ -118,7 +127,9 @@ impl State {
 
     /// A UID that was not given before: the same in each run.
     pub fn next_uid(&mut self) -> String {
-        self.made += 1;
+        if !self.has(Defect::UidReused) {
+            self.made += 1;
+        }
         format!("00000000-0000-4000-8000-{:012x}", self.made)
     }
 
@@ -176,13 +187,13 @@ impl State {
     /// # Errors
     /// 404 for a missing namespace, 403 with the cause `NamespaceTerminating`.
     pub fn admit_to_namespace(&self, target: &Target) -> Result<(), Refusal> {
-        if !target.resource.namespaced {
+        if !target.resource.namespaced || self.has(Defect::MissingNamespaceAccepts) {
             return Ok(());
         }
         let Some(namespace) = self.namespace_of(target) else {
             return Err(Refusal::not_found("", "namespaces", &target.namespace));
         };
-        if namespace.terminating() {
+        if namespace.terminating() && !self.has(Defect::TerminatingAccepts) {
             let name = &target.namespace;
             let text = format!(
                 "unable to create new content in namespace {name} because it is being terminated"

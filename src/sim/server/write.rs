@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::defect::Defect;
 use super::error::{Cause, Refusal};
 use super::patch::in_version;
 use super::request::{Subresource, Target};
@@ -85,7 +86,9 @@ impl State {
         {
             map.remove("status");
         }
-        shape(&target, &mut new, options)?;
+        if !self.has(Defect::NoShaping) {
+            shape(&target, &mut new, options)?;
+        }
         if !options.applied {
             let schema = target.served()?.schema.clone();
             managed::track(&target, &schema, None, &mut new, options, &self.now());
@@ -103,19 +106,24 @@ impl State {
             self.allocate(&resource.plural, &mut new, None);
             defaults::begin(&resource.plural, &mut new);
         }
-        check(&target, None, &new)?;
+        if !self.has(Defect::NoChecks) {
+            check(&target, None, &new)?;
+        }
         if self
             .store
             .get(resource.index, &target.namespace, &target.name)
             .is_some()
         {
+            if self.has(Defect::ExistsAsConflict) {
+                return Err(target.conflict("it exists"));
+            }
             return Err(Refusal::already_exists(
                 &resource.group,
                 &resource.plural,
                 &target.name,
             ));
         }
-        if options.dry_run {
+        if options.dry_run && !self.has(Defect::DryRunWrites) {
             return Ok(Arc::new(Object::new(new)));
         }
         let object = self.store.commit(&resource, Action::Added, new);
@@ -127,7 +135,7 @@ impl State {
 
     /// Gives a Service its addresses and ports.
     fn allocate(&mut self, plural: &str, new: &mut Value, old: Option<&Value>) {
-        if plural == "services" {
+        if plural == "services" && !self.has(Defect::NoAllocation) {
             defaults::allocate_service(new, old, || self.next_number());
         }
     }
@@ -178,14 +186,20 @@ impl State {
         options: &WriteOptions,
     ) -> Result<Arc<Object>, Refusal> {
         let resource = target.resource.clone();
-        check_version(target, old, &new, options)?;
-        shape(target, &mut new, options)?;
-        if !options.applied {
+        if !self.has(Defect::VersionIgnored) {
+            check_version(target, old, &new, options)?;
+        }
+        if !self.has(Defect::NoShaping) {
+            shape(target, &mut new, options)?;
+        }
+        if !options.applied && !self.has(Defect::UpdatesOwnNothing) {
             let schema = target.served()?.schema.clone();
             let live = in_version(target, old.value());
             managed::track(target, &schema, Some(&live), &mut new, options, &self.now());
         }
-        narrow(target, old, &mut new);
+        if !self.has(Defect::StatusNotApart) {
+            narrow(target, old, &mut new);
+        }
         to_stored(target, &mut new);
         if !resource.custom {
             self.allocate(&resource.plural, &mut new, Some(old.value()));
@@ -214,7 +228,8 @@ impl State {
         );
         if resource.conduct.generation
             && target.sub != Some(Subresource::Status)
-            && wants_new(target, old.value(), &new)
+            && !self.has(Defect::GenerationNever)
+            && (self.has(Defect::GenerationAlways) || wants_new(target, old.value(), &new))
         {
             let generation = old.value()["metadata"]["generation"]
                 .as_i64()
@@ -232,8 +247,10 @@ impl State {
             new["metadata"]["annotations"][defaults::TEMPLATE_GENERATION] =
                 Value::from((count + 1).to_string());
         }
-        check(target, Some(old), &new)?;
-        if options.dry_run {
+        if !self.has(Defect::NoChecks) {
+            check(target, Some(old), &new)?;
+        }
+        if options.dry_run && !self.has(Defect::DryRunWrites) {
             return Ok(Arc::new(Object::new(new)));
         }
         let finalizers = meta::list(&new["metadata"]["finalizers"]).len();
@@ -241,7 +258,12 @@ impl State {
             .as_i64()
             .unwrap_or_default()
             > 0;
-        if old.terminating() && finalizers == 0 && !waits && !is_held_namespace(target, &new) {
+        if old.terminating()
+            && finalizers == 0
+            && !waits
+            && !is_held_namespace(target, &new)
+            && !self.has(Defect::LastFinalizerKeeps)
+        {
             // the answer still has the version before: only the event tells the new one
             let answer = Arc::new(Object::new(new));
             let gone = self
@@ -252,7 +274,7 @@ impl State {
             }
             return Ok(answer);
         }
-        if same_but_times(old.value(), &new) {
+        if same_but_times(old.value(), &new) && !self.has(Defect::IdleWriteCounts) {
             return Ok(old.clone());
         }
         let object = self.store.commit(&resource, Action::Modified, new);
@@ -383,10 +405,8 @@ fn check(target: &Target, old: Option<&Object>, new: &Value) -> Result<(), Refus
     let mut causes = meta::faults(new, resource);
     if let Some(old) = old {
         let changed = meta::change_faults(old, new);
-        if !resource.custom {
-            // the rules of a kind check its metadata once more
-            causes.extend(changed.clone());
-        }
+        // the rules of each kind check the change of metadata once more
+        causes.extend(changed.clone());
         causes.extend(changed);
     }
     if resource.custom {
