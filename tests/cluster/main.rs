@@ -8,6 +8,7 @@
 )]
 
 mod chart;
+mod cost;
 mod kit;
 mod outcomes;
 mod validation;
