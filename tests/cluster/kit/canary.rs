@@ -58,8 +58,9 @@ impl CanaryManifest {
     }
 
     /// Sets fields of the analysis; null removes.
-    pub fn analysis(self, fields: Value) -> Self {
-        self.spec(json!({ "analysis": fields }))
+    pub fn analysis(mut self, fields: Value) -> Self {
+        merge(&mut self.0["spec"]["analysis"], fields);
+        self
     }
 
     /// Takes these weights one after the other.
