@@ -53,7 +53,7 @@ async fn traffic_gate_holds_the_weight_and_promotion_gate_the_promotion() {
     scene
         .told("advancement waiting for traffic increase approval traffic")
         .await;
-    assert_eq!(scene.routed(), [0]);
+    scene.routes(&[0]).await;
     hooks.answer("/traffic", 200, "");
     scene.passes("weight 50", |m| m.weight == 50).await;
 
@@ -61,7 +61,7 @@ async fn traffic_gate_holds_the_weight_and_promotion_gate_the_promotion() {
     scene
         .told("advancement waiting for promotion approval promotion")
         .await;
-    assert_eq!(scene.routed(), [0, 50], "users keep what was earned");
+    scene.routes(&[0, 50]).await;
     hooks.answer("/promotion", 200, "");
     scene.reaches(Phase::Succeeded).await;
     scene.told("Confirm-promotion check promotion passed").await;
@@ -89,7 +89,7 @@ async fn rollback_hook_that_agrees_rolls_the_release_back() {
     scene.told("Rollback check stop passed").await;
     scene.told("manual webhook invoked").await;
     scene.runs("podinfo", "podinfo:2", 0).await;
-    assert_eq!(scene.routed(), [0, 10, 0]);
+    scene.routes(&[0, 10, 0]).await;
 }
 
 fn is_settled(canary: &Canary) -> bool {
@@ -124,7 +124,7 @@ async fn release_is_paused_resumed_and_promoted_on_request() {
         .becomes("podinfo", "has no request left", is_settled)
         .await;
     scene.runs("podinfo-primary", "podinfo:2", 1).await;
-    assert_eq!(scene.routed(), [0, 10, 20, 0]);
+    scene.routes(&[0, 10, 20, 0]).await;
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn release_is_aborted_and_retried_on_request() {
     scene.reaches(Phase::Progressing).await;
     scene.reaches(Phase::Succeeded).await;
     scene.runs("podinfo-primary", "podinfo:2", 1).await;
-    assert_eq!(scene.routed(), [0, 50, 0, 50, 0]);
+    scene.routes(&[0, 50, 0, 50, 0]).await;
 }
 
 #[tokio::test]
@@ -161,7 +161,7 @@ async fn release_without_analysis_is_promoted_when_ready() {
     scene.told("Canary analysis was skipped for podinfo").await;
     scene.runs("podinfo-primary", "podinfo:2", 1).await;
     scene.runs("podinfo", "podinfo:2", 0).await;
-    assert_eq!(scene.routed(), [0]);
+    scene.routes(&[0]).await;
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod chart;
 mod deletion;
 mod gates;
 mod kit;

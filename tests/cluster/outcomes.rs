@@ -62,7 +62,7 @@ async fn release_whose_checks_pass_is_promoted_step_by_step() {
 
     scene.runs("podinfo-primary", "podinfo:2", 1).await;
     scene.runs("podinfo", "podinfo:2", 0).await;
-    assert_eq!(scene.routed(), [0, 20, 60, 0]);
+    scene.routes(&[0, 20, 60, 0]).await;
     let name = format!("podinfo.{}", scene.namespace());
     for text in [
         format!("New revision detected! Scaling up {name}"),
@@ -98,7 +98,7 @@ async fn release_with_errors_is_rolled_back() {
     scene.told("advancement success rate").await;
     scene.runs("podinfo", "podinfo:2", 0).await;
     scene.runs("podinfo-primary", "podinfo:1", 1).await;
-    assert_eq!(scene.routed(), [0, 50, 0]);
+    scene.routes(&[0, 50, 0]).await;
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn release_that_is_slow_is_rolled_back() {
     scene.told("advancement request duration").await;
     scene.told("failed checks threshold reached 1").await;
     scene.runs("podinfo-primary", "podinfo:1", 1).await;
-    assert_eq!(scene.routed(), [0, 50, 0]);
+    scene.routes(&[0, 50, 0]).await;
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn release_that_a_webhook_refuses_is_rolled_back() {
     scene
         .told("advancement external check acceptance failed three tests failed")
         .await;
-    assert_eq!(scene.routed(), [0, 50, 0]);
+    scene.routes(&[0, 50, 0]).await;
     let smoke = &hooks.received("/smoke")[0];
     assert_eq!(smoke["name"], "podinfo");
     assert_eq!(smoke["namespace"], scene.namespace());
@@ -190,7 +190,7 @@ async fn release_that_never_becomes_ready_is_rolled_back_at_its_deadline() {
     assert!(reason.contains("progress deadline"), "{reason}");
     scene.runs("podinfo", "podinfo:broken", 0).await;
     scene.runs("podinfo-primary", "podinfo:1", 1).await;
-    assert_eq!(scene.routed(), [0], "users never met it");
+    scene.routes(&[0]).await;
 }
 
 #[tokio::test]
@@ -208,7 +208,7 @@ async fn promotion_whose_primary_fails_leaves_users_on_proven_pods() {
     scene.told("failed, primary not ready").await;
     scene.runs("podinfo-primary", "podinfo:1", 1).await;
     scene.runs("podinfo", "podinfo:broken-primary", 0).await;
-    assert_eq!(scene.routed().last(), Some(&0), "{:?}", scene.routed());
+    scene.routes(&[0, 50, 100, 0]).await;
 
     scene.release("podinfo:3").await;
     scene.reaches(Phase::Succeeded).await;

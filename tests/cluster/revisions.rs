@@ -22,7 +22,7 @@ async fn revision_that_arrives_during_analysis_replaces_the_one_analysed() {
     scene.runs("podinfo-primary", "podinfo:3", 1).await;
     let images = scene.images_of("podinfo-primary").await;
     assert_eq!(Vec::from_iter(images), ["podinfo:1", "podinfo:3"]);
-    assert_eq!(scene.routed(), [0, 20, 0, 20, 60, 0]);
+    scene.routes(&[0, 20, 0, 20, 60, 0]).await;
     let outcomes: Vec<_> = canary.status.unwrap().history.unwrap();
     let outcomes: Vec<_> = outcomes.iter().map(|r| r.outcome.as_str()).collect();
     assert_eq!(outcomes, ["Succeeded", "Superseded"]);
@@ -45,7 +45,7 @@ async fn revert_during_analysis_ends_the_release() {
     scene.runs("podinfo", "podinfo:1", 0).await;
     let after = scene.get(Kind::Deployment, "podinfo-primary").await;
     assert_eq!(after["spec"], before["spec"]);
-    assert_eq!(scene.routed(), [0, 50, 0]);
+    scene.routes(&[0, 50, 0]).await;
     assert_eq!(scene.times_told("Promotion completed!"), 0);
 }
 

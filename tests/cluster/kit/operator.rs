@@ -3,7 +3,7 @@
 use std::{
     fs::OpenOptions,
     net::{Ipv4Addr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU16, Ordering},
     time::Duration,
@@ -46,8 +46,17 @@ impl Operator {
         Self::start_with(scene, &[])
     }
 
-    /// Starts an operator with more flags; later ones win.
+    /// Starts an operator that has the rights of a kubeconfig's user.
+    pub fn start_as(scene: &Scene, kubeconfig: &Path) -> Self {
+        Self::spawn(scene, kubeconfig.to_str().unwrap(), &[])
+    }
+
+    /// Starts an operator with more flags.
     pub fn start_with(scene: &Scene, flags: &[&str]) -> Self {
+        Self::spawn(scene, &variable("HALDANE_TEST_KUBECONFIG"), flags)
+    }
+
+    fn spawn(scene: &Scene, kubeconfig: &str, flags: &[&str]) -> Self {
         let namespace = scene.namespace();
         let output = OpenOptions::new()
             .create(true)
@@ -60,7 +69,7 @@ impl Operator {
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", "KILL", "--", &program, "run"])
-            .args(["--kubeconfig", &variable("HALDANE_TEST_KUBECONFIG")])
+            .args(["--kubeconfig", kubeconfig])
             .args(["--namespace", namespace])
             .args(["--drain", "1s", "--allow-loopback"])
             .args(["--log-level", "haldane=debug,info"])

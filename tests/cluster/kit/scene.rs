@@ -255,7 +255,16 @@ impl Scene {
             .count()
     }
 
-    /// The weights that the route gave the canary, one after the other.
+    /// Waits until these are the weights that the route gave the canary, one after the other
+    /// and no other ones.
+    pub async fn routes(&self, weights: &[i64]) {
+        self.until(&format!("routed {weights:?}"), |history| {
+            (history.routed == weights).then_some(())
+        })
+        .await;
+    }
+
+    /// The weights that the route gave the canary so far.
     pub fn routed(&self) -> Vec<i64> {
         self.history.borrow().routed.clone()
     }
