@@ -9,9 +9,14 @@
 
 mod chart;
 mod cost;
+mod deletion;
+mod gates;
 mod kit;
 mod outcomes;
+mod revisions;
+mod strategies;
 mod validation;
+mod workloads;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::config::{KubeConfigOptions, Kubeconfig};

@@ -3,7 +3,7 @@
 use haldane::{api::Phase, object::Kind};
 use serde_json::json;
 
-use crate::kit::{Flow, Operator, Scene, canary};
+use crate::kit::{Flow, Hooks, Operator, Scene, canary};
 
 #[tokio::test]
 #[ignore = "needs a control plane (tests/run.sh)"]
@@ -62,7 +62,7 @@ async fn release_whose_checks_pass_is_promoted_step_by_step() {
 
     scene.runs("podinfo-primary", "podinfo:2", 1).await;
     scene.runs("podinfo", "podinfo:2", 0).await;
-    assert_eq!(scene.routed(), [0, 20, 60, 0]);
+    scene.routes(&[0, 20, 60, 0]).await;
     let name = format!("podinfo.{}", scene.namespace());
     for text in [
         format!("New revision detected! Scaling up {name}"),
@@ -98,5 +98,119 @@ async fn release_with_errors_is_rolled_back() {
     scene.told("advancement success rate").await;
     scene.runs("podinfo", "podinfo:2", 0).await;
     scene.runs("podinfo-primary", "podinfo:1", 1).await;
-    assert_eq!(scene.routed(), [0, 50, 0]);
+    scene.routes(&[0, 50, 0]).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane (tests/run.sh)"]
+async fn release_that_is_slow_is_rolled_back() {
+    let policy = canary("podinfo")
+        .threshold(1)
+        .metric("request-duration", &json!({ "max": 500 }));
+    let scene = Scene::with("latency", policy).await;
+    let _operator = Operator::start(&scene);
+    scene.reaches(Phase::Initialized).await;
+
+    scene.flow(Flow::SLOW);
+    scene.release("podinfo:2").await;
+    scene.reaches(Phase::Failed).await;
+
+    scene.told("advancement request duration").await;
+    scene.told("failed checks threshold reached 1").await;
+    scene.runs("podinfo-primary", "podinfo:1", 1).await;
+    scene.routes(&[0, 50, 0]).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane (tests/run.sh)"]
+async fn release_without_traffic_is_rolled_back() {
+    let policy = canary("podinfo").threshold(1).success_rate(99);
+    let scene = Scene::with("no-traffic", policy).await;
+    let _operator = Operator::start(&scene);
+    scene.reaches(Phase::Initialized).await;
+
+    scene.flow(Flow::NONE);
+    scene.release("podinfo:2").await;
+    scene.reaches(Phase::Failed).await;
+
+    scene
+        .told("no values found for istio metric request-success-rate")
+        .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane (tests/run.sh)"]
+async fn release_that_a_webhook_refuses_is_rolled_back() {
+    let hooks = Hooks::start().await;
+    hooks.answer("/acceptance", 500, "three tests failed");
+    let policy = canary("podinfo")
+        .threshold(1)
+        .hook("pre-rollout", "smoke", &hooks.url("/smoke"))
+        .hook("rollout", "acceptance", &hooks.url("/acceptance"))
+        .hook("post-rollout", "cleanup", &hooks.url("/cleanup"));
+    let scene = Scene::with("webhook", policy).await;
+    let _operator = Operator::start(&scene);
+    scene.reaches(Phase::Initialized).await;
+
+    scene.release("podinfo:2").await;
+    scene.reaches(Phase::Failed).await;
+
+    scene.told("Pre-rollout check smoke passed").await;
+    scene
+        .told("advancement external check acceptance failed three tests failed")
+        .await;
+    scene.routes(&[0, 50, 0]).await;
+    let smoke = &hooks.received("/smoke")[0];
+    assert_eq!(smoke["name"], "podinfo");
+    assert_eq!(smoke["namespace"], scene.namespace());
+    assert_eq!(smoke["phase"], "Progressing");
+    hooks
+        .receives("/cleanup", "that the release failed", |body| {
+            body["phase"] == "Failed" && body["checksum"] == smoke["checksum"]
+        })
+        .await;
+    scene.told("Post-rollout check cleanup passed").await;
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane (tests/run.sh)"]
+async fn release_that_never_becomes_ready_is_rolled_back_at_its_deadline() {
+    let policy = canary("podinfo").spec(json!({ "progressDeadlineSeconds": 12 }));
+    let scene = Scene::with("deadline", policy).await;
+    let _operator = Operator::start(&scene);
+    scene.reaches(Phase::Initialized).await;
+
+    scene.release("podinfo:broken").await;
+    scene.reaches(Phase::Progressing).await;
+    let canary = scene.reaches(Phase::Failed).await;
+
+    scene.told("Rolling back").await;
+    scene.told("Canary failed! Scaling down").await;
+    let reason = canary.status.unwrap().halt_reason.unwrap();
+    assert!(reason.contains("progress deadline"), "{reason}");
+    scene.runs("podinfo", "podinfo:broken", 0).await;
+    scene.runs("podinfo-primary", "podinfo:1", 1).await;
+    scene.routes(&[0]).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane (tests/run.sh)"]
+async fn promotion_whose_primary_fails_leaves_users_on_proven_pods() {
+    let policy = canary("podinfo").spec(json!({ "progressDeadlineSeconds": 15 }));
+    let scene = Scene::with("promotion-fails", policy).await;
+    let _operator = Operator::start(&scene);
+    scene.reaches(Phase::Initialized).await;
+
+    scene.release("podinfo:broken-primary").await;
+    scene.reaches(Phase::Promoting).await;
+    scene.reaches(Phase::Failed).await;
+
+    scene.told("failed, primary not ready").await;
+    scene.runs("podinfo-primary", "podinfo:1", 1).await;
+    scene.runs("podinfo", "podinfo:broken-primary", 0).await;
+    scene.routes(&[0, 50, 100, 0]).await;
+
+    scene.release("podinfo:3").await;
+    scene.reaches(Phase::Succeeded).await;
+    scene.runs("podinfo-primary", "podinfo:3", 1).await;
 }

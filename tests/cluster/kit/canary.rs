@@ -58,9 +58,9 @@ impl CanaryManifest {
     }
 
     /// Sets fields of the analysis; null removes.
-    #[expect(clippy::needless_pass_by_value, reason = "it reads as a sentence")]
-    pub fn analysis(self, fields: Value) -> Self {
-        self.spec(json!({ "analysis": fields }))
+    pub fn analysis(mut self, fields: Value) -> Self {
+        merge(&mut self.0["spec"]["analysis"], fields);
+        self
     }
 
     /// Takes these weights one after the other.

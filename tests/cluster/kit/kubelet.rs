@@ -1,6 +1,7 @@
 //! Stand-in for scheduler and kubelet: binds every pod to the one Node and says that it runs.
 //!
-//! Pods with an image tagged `broken` start and never become ready.
+//! Pods with an image tagged `broken` start and never become ready; those tagged `broken-primary`
+//! fail so in primaries alone.
 
 use futures::StreamExt;
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
@@ -66,16 +67,13 @@ async fn look_after(client: Client, pod: &Pod) -> Result<(), kube::Error> {
 }
 
 fn status(pod: &Pod) -> Value {
+    let primary = pod.name_any().contains("-primary-");
     let broken = pod
         .spec
         .iter()
         .flat_map(|spec| &spec.containers)
-        .any(|container| {
-            container
-                .image
-                .as_deref()
-                .is_some_and(|i| i.ends_with(":broken"))
-        });
+        .filter_map(|container| container.image.as_deref())
+        .any(|image| image.ends_with(":broken") || primary && image.ends_with(":broken-primary"));
     let ready = if broken { "False" } else { "True" };
     let now = Timestamp::now().to_string();
     let condition = |kind: &str, status: &str| json!({ "type": kind, "status": status, "lastTransitionTime": now });

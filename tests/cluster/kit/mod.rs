@@ -11,7 +11,7 @@ mod operator;
 mod prometheus;
 mod scene;
 
-pub use canary::{canary, deployment, workload};
+pub use canary::{CanaryManifest, canary, deployment, workload};
 pub use hooks::Hooks;
 pub use operator::Operator;
 pub use prometheus::{Flow, Prometheus};

@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU16, Ordering},
+    time::Duration,
 };
+
+use tokio::time::{sleep, timeout};
 
 use super::{
     cluster::{cluster, variable},
@@ -113,8 +116,28 @@ impl Operator {
 
     /// Its own metrics.
     pub async fn metrics(&self) -> String {
+        self.shows("something", |page| !page.is_empty()).await
+    }
+
+    /// Waits until its own metrics are as described; the page.
+    pub async fn shows(&self, what: &str, holds: impl Fn(&str) -> bool) -> String {
         let url = format!("http://127.0.0.1:{}/metrics", self.port);
-        reqwest::get(url).await.unwrap().text().await.unwrap()
+        let mut page = String::new();
+        // Metrics are there to be asked for: nothing tells that they changed.
+        let found = async {
+            loop {
+                if let Ok(answer) = reqwest::get(&url).await {
+                    page = answer.text().await.unwrap();
+                    if holds(&page) {
+                        return;
+                    }
+                }
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let found = timeout(Duration::from_secs(30), found).await;
+        assert!(found.is_ok(), "metrics show {what}: they show {page}");
+        page
     }
 }
 

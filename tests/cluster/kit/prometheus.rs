@@ -37,6 +37,11 @@ impl Flow {
         errors: 0.0,
         latency: Duration::from_millis(40),
     };
+    /// Nobody asks.
+    pub const NONE: Self = Self {
+        rate: 0.0,
+        ..Self::HEALTHY
+    };
     /// Every second request fails.
     pub const FAILING: Self = Self {
         errors: 0.5,

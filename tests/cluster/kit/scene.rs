@@ -1,6 +1,7 @@
 //! A test's own namespace, and what is done and awaited in it.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
@@ -13,7 +14,7 @@ use haldane::{
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt,
-    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     core::GroupVersionKind,
     runtime::wait::await_condition,
 };
@@ -73,9 +74,14 @@ impl Scene {
     /// A new namespace with Deployment `podinfo` in its first version, healthy traffic, and a
     /// Canary.
     pub async fn with(test: &str, canary: CanaryManifest) -> Self {
+        Self::of(test, deployment("podinfo", "podinfo:1"), canary).await
+    }
+
+    /// A new namespace with a workload `podinfo`, healthy traffic, and a Canary.
+    pub async fn of(test: &str, workload: Value, canary: CanaryManifest) -> Self {
         let scene = Self::new(test).await;
         scene.flow(Flow::HEALTHY);
-        scene.create(deployment("podinfo", "podinfo:1")).await;
+        scene.create(workload).await;
         scene.create(canary.build()).await;
         scene
     }
@@ -83,6 +89,11 @@ impl Scene {
     /// Its name.
     pub fn namespace(&self) -> &str {
         &self.namespace
+    }
+
+    /// `podinfo` with the namespace, as events name it.
+    pub fn full_name(&self) -> String {
+        format!("podinfo.{}", self.namespace)
     }
 
     /// A client with every right.
@@ -148,14 +159,38 @@ impl Scene {
             .unwrap();
     }
 
-    /// Gives `podinfo` a new image.
+    /// Gives Deployment `podinfo` a new image.
     pub async fn release(&self, image: &str) {
+        self.release_of(Kind::Deployment, image).await;
+    }
+
+    /// Gives workload `podinfo` a new image.
+    pub async fn release_of(&self, kind: Kind, image: &str) {
         let template = json!({ "spec": { "containers": [{ "name": "app", "image": image }] } });
         let patch = Patch::Strategic(json!({ "spec": { "template": template } }));
-        self.api(Kind::Deployment)
+        self.api(kind)
             .patch("podinfo", &PatchParams::default(), &patch)
             .await
             .unwrap();
+    }
+
+    /// The images that a Deployment ever ran.
+    pub async fn images_of(&self, name: &str) -> BTreeSet<String> {
+        let sets = self
+            .api(Kind::ReplicaSet)
+            .list(&ListParams::default())
+            .await;
+        sets.unwrap()
+            .into_iter()
+            .filter(|set| {
+                let owner = set.metadata.owner_references.iter().flatten().next();
+                owner.is_some_and(|owner| owner.name == name)
+            })
+            .filter_map(|set| {
+                let image = set.data.pointer("/spec/template/spec/containers/0/image")?;
+                Some(image.as_str()?.to_owned())
+            })
+            .collect()
     }
 
     /// Asks something of the release by annotation.
@@ -205,6 +240,11 @@ impl Scene {
         .await;
     }
 
+    /// Waits until anything happens.
+    pub async fn stirs(&self) {
+        self.history.clone().changed().await.unwrap();
+    }
+
     /// How often a text is part of an event so far.
     pub fn times_told(&self, text: &str) -> usize {
         let history = self.history.borrow();
@@ -215,7 +255,16 @@ impl Scene {
             .count()
     }
 
-    /// The weights that the route gave the canary, one after the other.
+    /// Waits until these are the weights that the route gave the canary, one after the other
+    /// and no other ones.
+    pub async fn routes(&self, weights: &[i64]) {
+        self.until(&format!("routed {weights:?}"), |history| {
+            (history.routed == weights).then_some(())
+        })
+        .await;
+    }
+
+    /// The weights that the route gave the canary so far.
     pub fn routed(&self) -> Vec<i64> {
         self.history.borrow().routed.clone()
     }
