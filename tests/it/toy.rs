@@ -588,8 +588,10 @@ impl Toy {
 
     /// What happened, for the message of a test that failed.
     pub fn story(&self) -> String {
-        let from = self.log.len().saturating_sub(150);
-        format!("{}\n{:#?}", self.log[from..].join("\n"), self.status())
+        let mut status = self.status();
+        status.conditions = None;
+        let log = &self.log[self.log.len().saturating_sub(100)..];
+        format!("{}\n{}", log.join("\n"), json!(status))
     }
 }
 
