@@ -47,26 +47,27 @@ fn wanted_traffic(s: &Snapshot, facts: &Facts, status: &CanaryStatus) -> Traffic
     }
 }
 
-/// The traffic that can be had now: a backend gets more only with ready endpoints.
-fn safe_traffic(facts: &Facts, wanted: &Traffic) -> Traffic {
-    let mut traffic = wanted.clone();
+/// The traffic that can be had now: a backend gets more only with ready endpoints. `None`: the
+/// route stays as it is, whatever it is.
+fn safe_traffic(facts: &Facts, wanted: &Traffic) -> Option<Traffic> {
     let live = facts.live.map_or(0, |weights| weights.canary);
-    let more = traffic.canary_weight > live || (traffic.ab && live == 0);
-    let less = traffic.canary_weight < live && !traffic.ab;
+    let more = wanted.canary_weight > live || (wanted.ab && live == 0);
+    let less = wanted.canary_weight < live && !wanted.ab;
+    if less && facts.primary_endpoints == 0 && facts.canary_endpoints > 0 {
+        return None;
+    }
+    let mut traffic = wanted.clone();
     if more && facts.canary_endpoints == 0 {
         traffic.canary_weight = live.min(traffic.canary_weight);
         traffic.ab = false;
     }
-    if less && facts.primary_endpoints == 0 && facts.canary_endpoints > 0 {
-        traffic.canary_weight = live;
-    }
-    traffic
+    Some(traffic)
 }
 
 /// Whether apex service and routes are as the status asks.
 pub(super) fn in_place(s: &Snapshot, facts: &Facts, status: &CanaryStatus) -> bool {
     let wanted = wanted_traffic(s, facts, status);
-    safe_traffic(facts, &wanted) == wanted
+    safe_traffic(facts, &wanted).as_ref() == Some(&wanted)
         && route_effects(s, facts, &wanted).is_ok_and(|effects| effects.is_empty())
         && apex_effect(s, facts).is_ok_and(|effect| effect.is_none())
 }
@@ -97,8 +98,11 @@ pub(super) fn converge(
         .live
         .is_some_and(|live| live.canary > wanted.canary_weight);
     let traffic = safe_traffic(facts, &wanted);
-    if users_on_route && leaves {
-        effects.extend(route_effects(s, facts, &traffic)?);
+    if users_on_route
+        && leaves
+        && let Some(traffic) = &traffic
+    {
+        effects.extend(route_effects(s, facts, traffic)?);
     }
     back_services(s, facts, &status, effects)?;
     create_primary(s, facts, &status, effects)?;
@@ -106,9 +110,13 @@ pub(super) fn converge(
     restore_primary(s, facts, &status, effects);
     scale(s, facts, &status, d, effects);
     if users_on_route {
-        effects.extend(apex_effect(s, facts)?);
-        if !leaves {
-            effects.extend(route_effects(s, facts, &traffic)?);
+        // Somebody may have pointed the apex at the target: users stay there while they would
+        // find no pods at the primary.
+        if facts.primary_endpoints > 0 || facts.canary_endpoints == 0 {
+            effects.extend(apex_effect(s, facts)?);
+        }
+        if !leaves && let Some(traffic) = &traffic {
+            effects.extend(route_effects(s, facts, traffic)?);
         }
     }
     scalers(s, facts, &status, effects)
