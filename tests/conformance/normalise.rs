@@ -101,10 +101,18 @@ impl Normaliser {
 
     fn object(&mut self, map: &Map<String, Value>, ranks: &BTreeMap<String, usize>) -> Value {
         let mut result = Map::new();
+        // lists and bookmarks carry the revision of the whole cluster
+        let whole = map.contains_key("items") || map.get("type") == Some(&json!("BOOKMARK"));
+        let none = BTreeMap::new();
         for (key, value) in map {
             if key == "message" || key == "selfLink" {
                 continue;
             }
+            let ranks = if whole && matches!(key.as_str(), "metadata" | "object") {
+                &none
+            } else {
+                ranks
+            };
             result.insert(key.clone(), self.tree(value, key, ranks));
         }
         if let (Some(prefix), Some(Value::String(name))) =
@@ -124,7 +132,7 @@ impl Normaliser {
             "resourceVersion" => {
                 return ranks
                     .get(text)
-                    .map_or(json!("rv"), |rank| json!(format!("rv-{rank}")));
+                    .map_or_else(|| json!("rv"), |rank| json!(format!("rv-{rank}")));
             }
             "clusterIP" | "clusterIPs" if text.starts_with("10.96.") => {
                 return self.symbol("ip", text);

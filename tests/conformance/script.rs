@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use futures::AsyncBufReadExt;
 use futures::TryStreamExt;
@@ -51,8 +52,8 @@ pub fn all() -> BTreeMap<String, Vec<Script>> {
         .map(|file| {
             let path = file.unwrap().path();
             let text = std::fs::read_to_string(&path).unwrap();
-            let scripts =
-                serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+            let scripts = serde_saphyr::from_str(&text)
+                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             (
                 path.file_stem().unwrap().to_string_lossy().into_owned(),
                 scripts,
@@ -62,9 +63,12 @@ pub fn all() -> BTreeMap<String, Vec<Script>> {
 }
 
 /// The definitions of the custom resources that scripts use.
-pub fn definitions() -> Vec<Value> {
-    let text = std::fs::read_to_string(folder("definitions.yaml")).unwrap();
-    serde_saphyr::from_str(&text).unwrap()
+pub fn definitions() -> &'static [Value] {
+    static DEFINITIONS: LazyLock<Vec<Value>> = LazyLock::new(|| {
+        let text = std::fs::read_to_string(folder("definitions.yaml")).unwrap();
+        serde_saphyr::from_str(&text).unwrap()
+    });
+    &DEFINITIONS
 }
 
 /// A client of the real server, with the definitions in place.
@@ -80,7 +84,7 @@ pub async fn real_client() -> Client {
     let client = Client::try_from(config).unwrap();
     for definition in definitions() {
         let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-        send(&client, "post", path, &definition, false).await;
+        send(&client, "post", path, definition, false).await;
         let spec = &definition["spec"];
         let (group, version) = (&spec["group"], &spec["versions"][0]["name"]);
         let plural = &spec["names"]["plural"];
@@ -235,8 +239,7 @@ async fn send(
     metadata: bool,
 ) -> (u16, Value) {
     let (method, media) = match verb {
-        "get" => ("GET", ""),
-        "watch" => ("GET", ""),
+        "get" | "watch" => ("GET", ""),
         "post" => ("POST", "application/json"),
         "put" => ("PUT", "application/json"),
         "delete" => ("DELETE", "application/json"),
@@ -251,11 +254,19 @@ async fn send(
         ("watch", false) => format!("{path}?watch=true&timeoutSeconds=1"),
         _ => path.to_owned(),
     };
-    let accept = if metadata {
-        "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,\
-         application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-    } else {
-        "application/json"
+    let collection = {
+        let parts = path
+            .split('?')
+            .next()
+            .unwrap_or_default()
+            .split('/')
+            .count();
+        verb == "get" && parts == if path.starts_with("/api/") { 6 } else { 7 }
+    };
+    let accept = match (metadata, collection) {
+        (true, true) => "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+        (true, false) => "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+        (false, _) => "application/json",
     };
     let mut request = Request::builder()
         .method(method)

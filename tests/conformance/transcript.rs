@@ -15,7 +15,8 @@ fn path(file: &str) -> PathBuf {
 /// The recorded answers of a file of scripts, by script.
 pub fn read(file: &str) -> BTreeMap<String, Vec<Value>> {
     let path = path(&format!("transcripts/{file}.json"));
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    let text = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap()
 }
 

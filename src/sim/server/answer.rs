@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::ApiServer;
 use super::delete::{DeleteOptions, Deleted};
 use super::discovery::discover;
-use super::error::Refusal;
+use super::error::{Cause, Refusal};
 use super::intercept::Call;
 use super::read::{Listing, shown, shown_list};
 use super::request::{PatchKind, Request, Route, Subresource, Target, Verb, View};
@@ -96,7 +96,22 @@ impl ApiServer {
 
     fn write(&self, target: &Target, request: &Request) -> Result<Answer, Refusal> {
         let body = request.json()?;
-        let options = WriteOptions::read(&request.params, &request.agent)?;
+        let kind = match request.verb {
+            Verb::Create => "CreateOptions",
+            Verb::Update => "UpdateOptions",
+            Verb::Get
+            | Verb::List
+            | Verb::Watch
+            | Verb::Patch
+            | Verb::Delete
+            | Verb::DeleteCollection => "PatchOptions",
+        };
+        let options = WriteOptions::read(&request.params, &request.agent, kind)?;
+        if options.force && request.content_type != "application/apply-patch+yaml" {
+            let text = "Forbidden: may not be specified for non-apply patch";
+            let cause = Cause::forbidden("force", text);
+            return Err(Refusal::invalid("meta.k8s.io", kind, "", vec![cause]));
+        }
         let written = self.look_mut(|state| match (request.verb, target.sub) {
             (Verb::Create, None) => state.create(target, body, &options).map(Written::Created),
             (Verb::Patch, Some(Subresource::Scale)) => {
@@ -202,6 +217,16 @@ impl State {
             .map(|paths| paths.spec.clone());
         let mut new = old.value().clone();
         let wanted = scale["spec"]["replicas"].as_i64().unwrap_or_default();
+        if wanted < 0 {
+            let text = format!("Invalid value: {wanted}: must be greater than or equal to 0");
+            let cause = Cause::invalid("spec.replicas", text);
+            return Err(Refusal::invalid(
+                "autoscaling",
+                "Scale",
+                &target.name,
+                vec![cause],
+            ));
+        }
         let path = path.unwrap_or_default();
         let place = path.split('.').try_fold(&mut new, |found, part| {
             if !found.is_object() {

@@ -19,7 +19,13 @@ pub fn faults(plural: &str, new: &Value, old: Option<&Value>) -> Vec<Cause> {
         "horizontalpodautoscalers" => autoscaler(spec, &mut causes),
         "ingresses" => ingress(spec, &mut causes),
         "endpointslices" => slice(new, old, &mut causes),
-        "pods" => pod(spec, "spec", &mut causes),
+        "pods" => {
+            pod(spec, "spec", &mut causes);
+            if old.is_some_and(|old| lasting(&old["spec"]) != lasting(spec)) {
+                let text = "Forbidden: pod updates may not change fields other than a few";
+                causes.push(Cause::forbidden("spec", text));
+            }
+        }
         "leases" => {
             for field in ["leaseDurationSeconds", "leaseTransitions"] {
                 let least = i64::from(field == "leaseDurationSeconds");
@@ -31,7 +37,7 @@ pub fn faults(plural: &str, new: &Value, old: Option<&Value>) -> Vec<Cause> {
                 }
             }
         }
-        "events" => {
+        "events" if new["apiVersion"] == "v1" => {
             let (own, about) = (
                 &new["metadata"]["namespace"],
                 &new["involvedObject"]["namespace"],
@@ -90,7 +96,7 @@ fn workload(plural: &str, new: &Value, old: Option<&Value>, causes: &mut Vec<Cau
             .iter()
             .all(|(key, value)| labels.get(key) == Some(value))
     });
-    if !matched {
+    if !matched || selector.is_null() {
         let text = "Invalid value: `selector` does not match template `labels`";
         causes.push(Cause::invalid("spec.template.metadata.labels", text));
     }
@@ -165,6 +171,27 @@ fn pod(spec: &Value, at: &str, causes: &mut Vec<Cause>) {
     }
 }
 
+/// What of a pod's spec never changes. The node is set by the world's scheduler, which binds by a patch.
+fn lasting(spec: &Value) -> Value {
+    let mut lasting = spec.clone();
+    if let Some(map) = lasting.as_object_mut() {
+        for field in ["activeDeadlineSeconds", "tolerations", "nodeName"] {
+            map.remove(field);
+        }
+        for kind in ["containers", "initContainers"] {
+            for container in map
+                .get_mut(kind)
+                .and_then(Value::as_array_mut)
+                .into_iter()
+                .flatten()
+            {
+                container["image"] = Value::Null;
+            }
+        }
+    }
+    lasting
+}
+
 fn service(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let spec = &new["spec"];
     let ty = text(&spec["type"]);
@@ -185,10 +212,21 @@ fn service(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         if ports.len() > 1 && text(&port["name"]).is_empty() {
             causes.push(Cause::required(place("name"), "Required value"));
         }
+        let name = &port["name"];
+        if !name.is_null() && ports.iter().take(index).any(|other| other["name"] == *name) {
+            causes.push(Cause::new(
+                "FieldValueDuplicate",
+                place("name"),
+                "Duplicate value",
+            ));
+        }
         let number = port["port"].as_i64().unwrap_or_default();
         if !(1..=65535).contains(&number) {
             let text = format!("Invalid value: {number}: must be between 1 and 65535, inclusive");
-            causes.push(Cause::invalid(place("port"), text));
+            causes.push(Cause::invalid(place("port"), text.clone()));
+            if port["targetPort"] == port["port"] {
+                causes.push(Cause::invalid(place("targetPort"), text));
+            }
         }
         let same =
             |other: &&Value| other["port"] == port["port"] && other["protocol"] == port["protocol"];
@@ -253,11 +291,20 @@ fn autoscaler(spec: &Value, causes: &mut Vec<Cause>) {
             ));
         }
     }
+    if text(&spec["scaleTargetRef"]["apiVersion"]).is_empty() {
+        let text = "Invalid value: apiVersion must specify API group";
+        causes.push(Cause::invalid("spec.scaleTargetRef.apiVersion", text));
+    }
     let least = spec["minReplicas"].as_i64().unwrap_or(1);
     let most = spec["maxReplicas"].as_i64().unwrap_or_default();
     if least < 1 {
         let text = format!("Invalid value: {least}: must be greater than or equal to 1");
         causes.push(Cause::invalid("spec.minReplicas", text));
+        let wakes = |metric: &Value| metric["type"] == "External" || metric["type"] == "Object";
+        if least == 0 && !list(&spec["metrics"]).iter().any(wakes) {
+            let text = "Forbidden: must specify at least one Object or External metric to support scaling to zero replicas";
+            causes.push(Cause::forbidden("spec.metrics", text));
+        }
     }
     if most < 1 {
         causes.push(Cause::invalid(
@@ -293,7 +340,7 @@ fn ingress(spec: &Value, causes: &mut Vec<Cause>) {
             }
             let service = &path["backend"]["service"];
             if service.is_null() && path["backend"]["resource"].is_null() {
-                causes.push(Cause::required(
+                causes.push(Cause::invalid(
                     place("backend"),
                     "Required value: must specify a service or resource",
                 ));

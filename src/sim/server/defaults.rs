@@ -5,6 +5,9 @@ use serde_json::{Map, Value, json};
 use super::meta::list;
 use super::state::metadata;
 
+/// The annotation that counts the templates of a `DaemonSet`.
+pub const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
 /// Sets a field that is absent.
 fn fill(object: &mut Value, field: &str, value: Value) {
     if object.is_object() && object[field].is_null() {
@@ -29,6 +32,10 @@ pub fn fill_in(plural: &str, object: &mut Value) {
                 &json!({"maxUnavailable": 1, "maxSurge": 0}),
             );
             template(spec);
+            let annotations = metadata(object)
+                .entry("annotations")
+                .or_insert_with(|| json!({}));
+            fill(annotations, TEMPLATE_GENERATION, json!("1"));
         }
         "statefulsets" => {
             fill(spec, "replicas", json!(1));
@@ -46,6 +53,12 @@ pub fn fill_in(plural: &str, object: &mut Value) {
             fill(spec, "enableServiceLinks", json!(true));
             pod(spec);
             requests_from_limits(spec);
+            let address = object["status"]["podIP"].clone();
+            if address.is_string() {
+                fill(&mut object["status"], "podIPs", json!([{"ip": address}]));
+            } else {
+                drop_nulls(&mut object["status"]);
+            }
         }
         "services" => service(spec),
         "horizontalpodautoscalers" => autoscaler(spec),
@@ -221,6 +234,7 @@ fn service(spec: &mut Value) {
         spec["sessionAffinityConfig"] = json!({"clientIP": {"timeoutSeconds": 10800}});
     }
     fill(spec, "type", json!("ClusterIP"));
+    fill(spec, "ports", json!([]));
     let ty = spec["type"].as_str().unwrap_or_default().to_owned();
     for port in items(&mut spec["ports"]) {
         fill(port, "protocol", json!("TCP"));
@@ -234,6 +248,11 @@ fn service(spec: &mut Value) {
     }
     if ty != "ExternalName" {
         fill(spec, "internalTrafficPolicy", json!("Cluster"));
+    }
+    if spec["ports"] == json!([])
+        && let Some(map) = spec.as_object_mut()
+    {
+        map.remove("ports");
     }
     if ty == "LoadBalancer" {
         fill(spec, "allocateLoadBalancerNodePorts", json!(true));
@@ -330,6 +349,10 @@ pub fn allocate_service(new: &mut Value, old: Option<&Value>, mut next: impl FnM
         let number = next() % 60_000 + 256;
         spec["clusterIP"] = json!(format!("10.96.{}.{}", number / 256, number % 256));
     }
+    if spec["clusterIP"] == "None" && spec["selector"].is_null() {
+        fill(spec, "ipFamilyPolicy", json!("RequireDualStack"));
+        fill(spec, "ipFamilies", json!(["IPv4", "IPv6"]));
+    }
     let address = spec["clusterIP"].clone();
     fill(spec, "clusterIPs", json!([address]));
     fill(spec, "ipFamilyPolicy", json!("SingleStack"));
@@ -365,10 +388,6 @@ pub fn begin(plural: &str, object: &mut Value) {
         "deployments" => object["status"] = json!({}),
         "daemonsets" => {
             object["status"] = json!({"currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0});
-            let annotations = metadata(object)
-                .entry("annotations")
-                .or_insert_with(|| json!({}));
-            annotations["deprecated.daemonset.template.generation"] = json!("1");
         }
         "horizontalpodautoscalers" => {
             object["status"] = json!({"desiredReplicas": 0, "currentMetrics": null});

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::defect::Defect;
 use super::error::{Cause, Refusal};
 use super::meta::list;
 use super::request::Target;
@@ -110,13 +111,20 @@ impl State {
         else {
             return Err(target.not_found());
         };
-        check_preconditions(target, &old, options)?;
+        if !self.has(Defect::PreconditionsIgnored) {
+            check_preconditions(target, &old, options)?;
+        }
         let mut new = old.value().clone();
-        set_propagation(&mut new, options.propagation);
+        if !self.has(Defect::PropagationIgnored) {
+            set_propagation(&mut new, options.propagation);
+        }
         let grace = grace(target, &old, options);
         let held = !list(&new["metadata"]["finalizers"]).is_empty() || is_namespace(target);
-        if !held && grace == 0 {
-            if options.dry_run {
+        if (!held || self.has(Defect::FinalizersIgnored)) && grace == 0 {
+            if !target.resource.custom && target.resource.plural == "pods" {
+                mark(&mut new, &old, self.now(), 0);
+            }
+            if options.dry_run && !self.has(Defect::DryRunWrites) {
                 return Ok(Deleted::Gone(old));
             }
             let gone = self.store.commit(&resource, Action::Deleted, new);
@@ -126,27 +134,17 @@ impl State {
             return Ok(Deleted::Gone(gone));
         }
         let now = self.now();
-        let meta = metadata(&mut new);
-        if !old.terminating() {
-            meta.insert("deletionTimestamp".to_owned(), Value::from(now));
-            if let Some(generation) = meta
-                .get("generation")
-                .and_then(Value::as_i64)
-                .filter(|count| *count > 0)
-            {
-                meta.insert("generation".to_owned(), Value::from(generation + 1));
-            }
-        }
-        let kept = meta
-            .get("deletionGracePeriodSeconds")
-            .and_then(Value::as_i64);
         if is_namespace(target) {
+            mark(&mut new, &old, now, 0);
+            metadata(&mut new).remove("deletionGracePeriodSeconds");
             new["status"]["phase"] = json!("Terminating");
         } else {
-            let shorter = kept.map_or(grace, |kept| kept.min(grace));
-            meta.insert(
-                "deletionGracePeriodSeconds".to_owned(),
-                Value::from(shorter),
+            let kept = old.value()["metadata"]["deletionGracePeriodSeconds"].as_i64();
+            mark(
+                &mut new,
+                &old,
+                now,
+                kept.map_or(grace, |kept| kept.min(grace)),
             );
         }
         if options.dry_run {
@@ -372,6 +370,20 @@ fn grace(target: &Target, old: &Object, options: &DeleteOptions) -> i64 {
     options.grace.or(own).unwrap_or(30).max(0)
 }
 
+/// Marks an object as being deleted.
+fn mark(new: &mut Value, old: &Object, now: String, grace: i64) {
+    let meta = metadata(new);
+    meta.insert("deletionGracePeriodSeconds".to_owned(), Value::from(grace));
+    if old.terminating() {
+        return;
+    }
+    meta.insert("deletionTimestamp".to_owned(), Value::from(now));
+    let generation = meta.get("generation").and_then(Value::as_i64);
+    if let Some(generation) = generation.filter(|count| *count > 0) {
+        meta.insert("generation".to_owned(), Value::from(generation + 1));
+    }
+}
+
 fn is_namespace(target: &Target) -> bool {
     !target.resource.custom && target.resource.plural == "namespaces"
 }
@@ -387,9 +399,16 @@ fn check_preconditions(
     ] {
         let found = old.meta(field);
         if !wanted.is_empty() && wanted != found {
-            return Err(target.conflict(&format!(
-                "Precondition failed: {field} in precondition: {wanted}, {field} in object meta: {found}"
-            )));
+            let text = format!(
+                "the {field} in the precondition ({wanted}) does not match that of the object ({found})"
+            );
+            let resource = &target.resource;
+            return Err(Refusal::conflict(
+                &resource.group,
+                &resource.kind,
+                &target.name,
+                &text,
+            ));
         }
     }
     Ok(())

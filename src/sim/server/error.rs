@@ -202,7 +202,10 @@ impl Refusal {
         }
         if !said.causes.is_empty() {
             let causes = said.causes.iter().map(|cause| {
-                let mut entry = json!({"reason": cause.reason, "message": cause.message});
+                let mut entry = json!({"message": cause.message});
+                if !cause.reason.is_empty() {
+                    entry["reason"] = json!(cause.reason);
+                }
                 if !cause.field.is_empty() {
                     entry["field"] = json!(cause.field);
                 }
@@ -216,8 +219,11 @@ impl Refusal {
         }
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": metadata, "status": "Failure",
-            "message": said.message, "reason": self.reason, "code": self.code,
+            "message": said.message, "code": self.code,
         });
+        if !self.reason.is_empty() {
+            status["reason"] = json!(self.reason);
+        }
         if !details.is_empty() {
             status["details"] = Value::Object(details);
         }

@@ -103,7 +103,10 @@ impl Connection {
             }
         }
         let verb = request.verb;
-        let answer = self.server.answer(&call, &request, behind);
+        let answer = self
+            .server
+            .authorize(&call)
+            .and_then(|()| self.server.answer(&call, &request, behind));
         if let Some(interceptor) = &interceptor {
             let outcome = match &answer {
                 Ok(answer) => Outcome {
@@ -151,6 +154,10 @@ fn response(code: u16, text: Bytes) -> Response<ResponseBody> {
 }
 
 fn refused(refusal: &Refusal) -> Response<ResponseBody> {
+    if refusal.code == 404 && refusal.reason.is_empty() {
+        // a group that nobody serves is answered by the mux, in plain text
+        return response(404, Bytes::from(refusal.details.message.clone()));
+    }
     let status: Value = refusal.to_status();
     let mut response = response(refusal.code, Bytes::from(status.to_string()));
     if let Some(seconds) = refusal.details.retry_after {

@@ -8,7 +8,7 @@ use super::error::{Cause, Refusal};
 use super::fields::FieldSet;
 use super::meta::list;
 use super::request::{Subresource, Target};
-use super::schema::Schema;
+use super::schema::{Schema, blank_builtin};
 use super::state::{WriteOptions, metadata};
 use super::typed::{compare, field_set, merge, remove, with_named};
 
@@ -78,12 +78,13 @@ fn write(object: &mut Value, managers: &Managers) {
         .into_iter()
         .map(|(manager, entry)| {
             let mut json = json!({
-                "operation": manager.operation, "apiVersion": entry.version, "time": entry.time,
+                "operation": manager.operation, "apiVersion": entry.version,
                 "fieldsType": "FieldsV1", "fieldsV1": entry.set.to_json(),
             });
             for (field, text) in [
                 ("manager", &manager.name),
                 ("subresource", &manager.subresource),
+                ("time", &entry.time),
             ] {
                 if !text.is_empty() {
                     json[field] = json!(text);
@@ -128,9 +129,7 @@ fn reset_fields(target: &Target) -> FieldSet {
     match target.sub {
         Some(Subresource::Status) => {
             set.insert(&["f:spec"]);
-            if target.resource.custom {
-                set.insert(&["f:metadata"]);
-            } else if target.resource.plural == "deployments" {
+            if target.resource.plural == "deployments" {
                 set.insert(&["f:metadata", "f:labels"]);
             }
         }
@@ -175,10 +174,10 @@ pub fn track(
         (None, _) => Managers::new(),
     };
     metadata(new).remove("managedFields");
-    let before = live.map_or_else(
-        || json!({"apiVersion": new["apiVersion"], "kind": new["kind"]}),
-        unmanaged,
-    );
+    if live.is_some() && managers.is_empty() {
+        return; // fields of an object that nobody tracks stay untracked
+    }
+    let before = live.map_or_else(|| blank(target, schema), unmanaged);
     let changes = compare(schema, Some(&before), Some(new));
     let ignored = reset_fields(target);
     let taken = changes.modified.union(&changes.added).without(&ignored);
@@ -201,10 +200,26 @@ pub fn track(
             set: FieldSet::default(),
         });
         entry.set.absorb(&mine);
-        now.clone_into(&mut entry.time);
+        if target.sub == Some(Subresource::Scale) {
+            entry.time.clear();
+        } else {
+            now.clone_into(&mut entry.time);
+        }
         cap(&mut managers);
     }
     write(new, &managers);
+}
+
+/// An object before it exists.
+pub fn blank(target: &Target, schema: &Schema) -> Value {
+    let mut blank = if target.resource.custom {
+        json!({})
+    } else {
+        blank_builtin(schema)
+    };
+    blank["apiVersion"] = json!(target.resource.api_version(&target.version));
+    blank["kind"] = json!(target.resource.kind);
+    blank
 }
 
 /// Puts the oldest managers that do not apply together when there are too many.
@@ -250,11 +265,23 @@ pub fn apply(
     now: &str,
 ) -> Result<Value, Refusal> {
     let mut managers = read(&live["metadata"]["managedFields"]);
+    if managers.is_empty() && live["metadata"]["uid"].is_string() {
+        // what an object had before anybody applied belongs to a manager of this name
+        let mut adopted = live.clone();
+        let former = WriteOptions {
+            manager: "before-first-apply".to_owned(),
+            ..WriteOptions::default()
+        };
+        let mut main = target.clone();
+        main.sub = None;
+        track(&main, schema, None, &mut adopted, &former, now);
+        managers = read(&adopted["metadata"]["managedFields"]);
+    }
     let live = unmanaged(live);
     let merged = merge(schema, Some(&live), Some(config)).map_err(|error| {
         Refusal::new(
             500,
-            "InternalError",
+            "",
             format!("failed to create typed patch object: {error}"),
         )
     })?;
@@ -271,10 +298,16 @@ pub fn apply(
     let version = target.resource.api_version(&target.version);
     let time = managers
         .get(&me)
-        .map_or_else(|| now.to_owned(), |entry| entry.time.clone());
-    let set = claimed.difference(&system_fields());
-    let differs = last.as_ref() != Some(&set);
-    managers.insert(me.clone(), Entry { version, time, set });
+        .map(|entry| entry.time.clone())
+        .unwrap_or_default();
+    managers.insert(
+        me.clone(),
+        Entry {
+            version,
+            time,
+            set: claimed,
+        },
+    );
     let wanted = match last {
         Some(last) if !last.is_empty() => prune(schema, &merged, &last, &managers),
         _ => merged,
@@ -291,10 +324,13 @@ pub fn apply(
         return Err(conflict(&conflicts, &managers));
     }
     for (manager, entry) in &mut managers {
-        if *manager != me {
+        if *manager == me {
+            entry.set = entry.set.difference(&system_fields());
+            if wanted != live {
+                now.clone_into(&mut entry.time);
+            }
+        } else {
             entry.set = entry.set.difference(&taken).difference(&changes.removed);
-        } else if differs || wanted != live {
-            now.clone_into(&mut entry.time);
         }
     }
     let mut wanted = wanted;

@@ -40,7 +40,8 @@ pub fn faults(object: &Value, resource: &Resource) -> Vec<Cause> {
                 "metadata.finalizers",
                 format!("Invalid value: \"{text}\": not a qualified name"),
             ));
-        } else if !qualified && !resource.custom {
+        }
+        if !qualified && !resource.custom {
             causes.push(Cause::invalid(
                 format!("metadata.finalizers[{index}]"),
                 format!("Invalid value: \"{text}\": name is neither a standard finalizer name nor is it fully qualified"),
@@ -71,8 +72,8 @@ fn annotation_faults(annotations: &Value, causes: &mut Vec<Cause>) {
 
 fn owner_faults(owners: &Value, causes: &mut Vec<Cause>) {
     let mut controllers = Vec::new();
-    for (index, owner) in list(owners).iter().enumerate() {
-        let at = |field: &str| format!("metadata.ownerReferences[{index}].{field}");
+    for owner in list(owners) {
+        let at = |field: &str| format!("metadata.ownerReferences.{field}");
         for field in ["apiVersion", "kind", "name", "uid"] {
             if owner[field].as_str().unwrap_or_default().is_empty() {
                 let text = "Invalid value: \"\": must not be empty";

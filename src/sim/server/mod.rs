@@ -14,6 +14,7 @@ mod answer;
 mod builtin_rules;
 mod crd;
 mod defaults;
+mod defect;
 mod delete;
 mod discovery;
 mod error;
@@ -25,6 +26,7 @@ mod managed;
 mod meta;
 mod patch;
 mod quantity;
+mod rbac;
 mod read;
 mod request;
 mod resource;
@@ -47,6 +49,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use jiff::Timestamp;
 use serde_json::Value;
 
+pub use self::defect::Defect;
 pub use self::delete::{DeleteOptions, Propagation};
 pub use self::error::{Cause, Details, Refusal};
 pub use self::http::{Connection, ConnectionReset, ResponseBody};
@@ -67,6 +70,7 @@ struct Shared {
     state: Mutex<State>,
     interceptor: RwLock<Option<Arc<dyn Interceptor>>>,
     calls: Mutex<Vec<Call>>,
+    rights: RwLock<rbac::Rights>,
 }
 
 impl std::fmt::Debug for ApiServer {
@@ -85,6 +89,7 @@ impl ApiServer {
                 state: Mutex::new(State::new(Arc::new(clock))),
                 interceptor: RwLock::new(None),
                 calls: Mutex::new(Vec::new()),
+                rights: RwLock::default(),
             }),
         }
     }
@@ -122,6 +127,31 @@ impl ApiServer {
             .write()
             .unwrap_or_else(PoisonError::into_inner) = None;
         self.wake_watches();
+    }
+
+    /// Gives a user the rules of a `Role` or `ClusterRole`, in one namespace or (empty) in all. From then
+    /// on that user may do only what was given; a user who was never given anything may do everything.
+    pub fn grant(&self, user: &str, role: &Value, namespace: &str) {
+        let mut rights = self
+            .shared
+            .rights
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        rights.grant(user, role, namespace);
+    }
+
+    /// Takes all rights from a user.
+    pub fn revoke(&self, user: &str) {
+        self.shared
+            .rights
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .revoke(user);
+    }
+
+    /// Breaks a rule, for tests of the tests.
+    pub fn plant(&self, defect: Defect) {
+        self.look_mut(|state| state.defect = Some(defect));
     }
 
     /// The requests that arrived so far, in order; direct access (as by the world) is not counted.
@@ -246,6 +276,7 @@ impl ApiServer {
             target.sub = sub;
             let options = WriteOptions {
                 manager: "world".to_owned(),
+                named: true,
                 ..WriteOptions::default()
             };
             let written = state.patch(&target, kind, patch, &options)?;
@@ -321,6 +352,14 @@ impl ApiServer {
             .read()
             .unwrap_or_else(PoisonError::into_inner);
         place.clone()
+    }
+
+    fn authorize(&self, call: &Call) -> Result<(), Refusal> {
+        self.shared
+            .rights
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .check(call)
     }
 
     fn deliver(&self, call: &Call, event: WatchEvent<'_>) -> Delivery {

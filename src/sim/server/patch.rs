@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+use super::defect::Defect;
 use super::error::{Cause, Refusal};
 use super::request::{PatchKind, Target};
 use super::schema::{Schema, Type};
 use super::state::{State, WriteOptions};
 use super::store::Object;
-use super::write::{Written, check_place};
+use super::write::{Written, check_place, shape};
 use super::{managed, schema};
 
 impl State {
@@ -63,7 +64,19 @@ impl State {
             );
         }
         check_place(target, &mut new)?;
-        self.finish(target, &old, new, options)
+        let said = new["metadata"]["name"].as_str().unwrap_or_default();
+        if said != target.name {
+            return Err(Refusal::bad_request(format!(
+                "the name of the object ({said}) does not match the name on the URL ({})",
+                target.name
+            )));
+        }
+        decodes(target, &new, options)?;
+        let options = WriteOptions {
+            patched: true,
+            ..options.clone()
+        };
+        self.finish(target, &old, new, &options)
             .map(Written::Updated)
     }
 
@@ -75,7 +88,7 @@ impl State {
         mut config: Value,
         options: &WriteOptions,
     ) -> Result<Written, Refusal> {
-        if options.manager.is_empty() {
+        if !options.named {
             let cause = Cause::required(
                 "fieldManager",
                 "Required value: is required for apply patch",
@@ -95,9 +108,6 @@ impl State {
         if !config["metadata"]["managedFields"].is_null() {
             return Err(Refusal::bad_request("metadata.managedFields must be nil"));
         }
-        let meta = super::state::metadata(&mut config);
-        meta.entry("name")
-            .or_insert_with(|| Value::from(target.name.as_str()));
         check_place(target, &mut config)?;
         let said = config["metadata"]["name"].as_str().unwrap_or_default();
         if said != target.name {
@@ -113,16 +123,19 @@ impl State {
         let now = self.now();
         let options = WriteOptions {
             applied: true,
+            patched: true,
+            force: options.force || self.has(Defect::ApplyForces),
             ..options.clone()
         };
         let Some(old) = found else {
+            super::state::metadata(&mut config).remove("resourceVersion");
             if target.sub.is_some() {
                 return Err(target.not_found());
             }
             if config["metadata"]["uid"].is_string() {
                 return Err(target.conflict("uid mismatch: no existing object was found"));
             }
-            let blank = json!({"apiVersion": config["apiVersion"], "kind": config["kind"]});
+            let blank = managed::blank(target, &schema);
             let new = managed::apply(target, &schema, &blank, &config, &options, &now)?;
             return self.create(target, new, &options).map(Written::Created);
         };
@@ -131,6 +144,15 @@ impl State {
         self.finish(target, old, new, &options)
             .map(Written::Updated)
     }
+}
+
+/// Refuses a patch that makes an object that cannot be read: a fault of the patch, not of the request.
+fn decodes(target: &Target, new: &Value, options: &WriteOptions) -> Result<(), Refusal> {
+    let mut probe = new.clone();
+    shape(target, &mut probe, options).map_err(|refusal| {
+        let cause = Cause::invalid("patch", refusal.details.message);
+        Refusal::invalid("", "", "", vec![cause])
+    })
 }
 
 /// Refuses an applied configuration that does not fit the built-in type.
@@ -147,7 +169,7 @@ fn decode_applied(schema: &Schema, config: &Value) -> Result<(), Refusal> {
     };
     let text =
         format!("failed to create typed patch object: .{field}: field not declared in schema");
-    Err(Refusal::new(500, "InternalError", text))
+    Err(Refusal::new(500, "", text))
 }
 
 /// An object as a version of its API shows it.
@@ -173,8 +195,13 @@ pub fn change(value: &mut Value, kind: PatchKind, patch: Value) -> Result<(), Re
 }
 
 fn apply_json(object: &mut Value, patch: Value) -> Result<(), Refusal> {
+    if !patch.is_array() {
+        return Err(Refusal::bad_request(
+            "error decoding patch: a JSON patch must be a list",
+        ));
+    }
     let operations: json_patch::Patch = serde_json::from_value(patch)
-        .map_err(|error| Refusal::bad_request(format!("error decoding patch: {error}")))?;
+        .map_err(|error| Refusal::new(422, "Invalid", format!("error decoding patch: {error}")))?;
     json_patch::patch(object, &operations).map_err(|error| {
         let text =
             format!("the server rejected our request due to an error in our request: {error}");
@@ -264,11 +291,12 @@ fn merge_list(schema: &Schema, value: &mut Value, patch: Vec<Value>) -> Result<(
         return Ok(());
     };
     let Some(key) = &schema.strategic.key else {
-        for item in patch {
-            if !items.contains(&item) {
-                items.push(item);
-            }
-        }
+        let kept: Vec<Value> = items
+            .iter()
+            .filter(|item| !patch.contains(item))
+            .cloned()
+            .collect();
+        *items = interleave(items, patch, kept, Value::clone);
         return Ok(());
     };
     if patch.iter().any(|item| item["$patch"] == "replace") {
@@ -279,6 +307,7 @@ fn merge_list(schema: &Schema, value: &mut Value, patch: Vec<Value>) -> Result<(
         return Ok(());
     }
     let item_schema = schema.items.clone().unwrap_or_else(Schema::any);
+    let mut patched: Vec<Value> = Vec::new();
     for item in patch {
         let id = item[key].clone();
         if id.is_null() {
@@ -290,13 +319,45 @@ fn merge_list(schema: &Schema, value: &mut Value, patch: Vec<Value>) -> Result<(
             items.retain(|found| found[key] != id);
             continue;
         }
-        if let Some(found) = items.iter_mut().find(|found| found[key] == id) {
-            merge_strategic(&item_schema, found, item)?;
-        } else {
-            let mut fresh = Value::Null;
-            merge_strategic(&item_schema, &mut fresh, item)?;
-            items.push(fresh);
-        }
+        let mut merged = items
+            .iter()
+            .find(|found| found[key] == id)
+            .cloned()
+            .unwrap_or_default();
+        merge_strategic(&item_schema, &mut merged, item)?;
+        patched.push(merged);
     }
+    let kept: Vec<Value> = items
+        .iter()
+        .filter(|item| !patched.iter().any(|other| other[key] == item[key]))
+        .cloned()
+        .collect();
+    *items = interleave(items, patched, kept, |item| item[key].clone());
     Ok(())
+}
+
+/// Patched items in their order; each kept item stands before the first patched one that followed it in
+/// the live list.
+fn interleave(
+    live: &[Value],
+    patched: Vec<Value>,
+    kept: Vec<Value>,
+    id: impl Fn(&Value) -> Value,
+) -> Vec<Value> {
+    let place = |item: &Value| live.iter().position(|other| id(other) == id(item));
+    let mut all = patched;
+    let mut from = 0;
+    for item in kept {
+        let own = place(&item);
+        let later =
+            |other: &Value| place(other).is_some_and(|other| own.is_some_and(|own| other > own));
+        let at = all
+            .iter()
+            .skip(from)
+            .position(later)
+            .map_or(all.len(), |at| at + from);
+        all.insert(at, item);
+        from = at + 1;
+    }
+    all
 }

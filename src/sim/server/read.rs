@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::defect::Defect;
 use super::error::{Cause, Refusal};
 use super::request::{Params, Subresource, Target, View};
 use super::resource::Resource;
 use super::selector::Selector;
 use super::state::State;
 use super::store::{Key, Object, Objects};
-use super::write::scale_of;
+use super::write::{check_scale, scale_of};
 
 /// A list as it is answered.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ impl State {
         let object = found.ok_or_else(|| target.not_found())?;
         match target.sub {
             Some(Subresource::Scale) => {
+                check_scale(target, object.value())?;
                 Ok(Arc::new(Object::new(scale_of(target, object.value())?)))
             }
             Some(Subresource::Status) | None => Ok(object),
@@ -78,7 +80,8 @@ impl State {
             revision = now.saturating_sub(behind).max(self.store.compacted());
         }
         if let Some((pinned, key)) = parse_token(&params.resume)? {
-            (revision, after) = (pinned, Some(key));
+            let drifts = self.has(Defect::PagesDrift);
+            (revision, after) = (if drifts { now } else { pinned }, Some(key));
         } else {
             let asked = parse_revision(&params.revision)?;
             if asked > now {
@@ -118,7 +121,9 @@ impl State {
             .iter()
             .filter(|(key, _)| target.namespace.is_empty() || key.0 == target.namespace)
             .filter(|(key, _)| after.as_ref().is_none_or(|after| *key > after))
-            .filter(|(_, object)| selector.is_empty() || selector.matches(object.value()));
+            .filter(|(_, object)| {
+                self.has(Defect::ListIgnoresSelector) || selector.matches(object.value())
+            });
         let limit = if params.limit == 0 {
             usize::MAX
         } else {
@@ -249,6 +254,9 @@ pub fn shown_list(listing: &Listing, target: &Target, view: View) -> Value {
         })
         .collect();
     let mut metadata = json!({"resourceVersion": listing.revision.to_string()});
+    if resource.custom && view == View::Full {
+        metadata["continue"] = json!("");
+    }
     if let Some(token) = &listing.resume {
         metadata["continue"] = json!(token);
     }
@@ -264,6 +272,12 @@ pub fn shown_list(listing: &Listing, target: &Target, view: View) -> Value {
             "PartialObjectMetadataList".to_owned(),
             "meta.k8s.io/v1".to_owned(),
         ),
+    };
+    let none = view == View::Metadata && items.is_empty();
+    let items = if none {
+        Value::Null
+    } else {
+        Value::Array(items)
     };
     json!({"kind": kind, "apiVersion": version, "metadata": metadata, "items": items})
 }

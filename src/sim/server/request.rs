@@ -329,6 +329,9 @@ fn route(path: &str, known: &Registry) -> Result<Route, Refusal> {
         [plural, name, sub] => ("", plural, name, sub),
         _ => return Err(Refusal::no_such_path()),
     };
+    if !known.all().iter().any(|resource| resource.group == group) {
+        return Err(Refusal::new(404, "", "404 page not found\n"));
+    }
     let resource = known
         .find(group, plural)
         .ok_or_else(Refusal::no_such_path)?;
@@ -339,6 +342,7 @@ fn route(path: &str, known: &Registry) -> Result<Route, Refusal> {
         "" => None,
         "status" if served.status => Some(Subresource::Status),
         "scale" if served.scale.is_some() => Some(Subresource::Scale),
+        _ if resource.custom => return Err(Refusal::not_found(group, plural, name)),
         _ => return Err(Refusal::no_such_path()),
     };
     let misplaced = if resource.namespaced {

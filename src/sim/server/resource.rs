@@ -130,7 +130,7 @@ struct Row(
 /// Group, version, plural, kind, type in `builtin.types` (`-` for none), flags: n namespaced, s status,
 /// c scale, g generation, d DELETE answers with the object, l lease-like (PUT creates, needs a version),
 /// p PUT creates, 1 RFC 1035 names, b RFC 1123 label names, r RBAC names, v PUT needs a resourceVersion.
-const BUILTIN: [Row; 19] = [
+const BUILTIN: [Row; 20] = [
     Row(
         "",
         "v1",
@@ -148,7 +148,7 @@ const BUILTIN: [Row; 19] = [
         "n",
     ),
     Row("", "v1", "secrets", "Secret", "core.v1.Secret", "n"),
-    Row("", "v1", "services", "Service", "core.v1.Service", "nsd1"),
+    Row("", "v1", "services", "Service", "core.v1.Service", "nsdp1"),
     Row(
         "",
         "v1",
@@ -159,6 +159,14 @@ const BUILTIN: [Row; 19] = [
     ),
     Row("", "v1", "pods", "Pod", "core.v1.Pod", "nsdg"),
     Row("", "v1", "events", "Event", "core.v1.Event", "np"),
+    Row(
+        "events.k8s.io",
+        "v1",
+        "events",
+        "Event",
+        "events.v1.Event",
+        "np",
+    ),
     Row(
         "apps",
         "v1",

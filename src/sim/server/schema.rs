@@ -157,6 +157,9 @@ pub fn builtin(name: &str) -> Option<Arc<Schema>> {
 type Lines = BTreeMap<&'static str, Vec<&'static str>>;
 type Known = BTreeMap<&'static str, Arc<Schema>>;
 
+/// Stands among the fields of a type that merges as one value.
+const ATOMIC: &str = "#atomic";
+
 fn parse_builtin() -> Known {
     let mut lines: Lines = BTreeMap::new();
     let mut current = "";
@@ -164,8 +167,12 @@ fn parse_builtin() -> Known {
         if let Some(field) = line.strip_prefix("  ") {
             lines.entry(current).or_default().push(field);
         } else if !line.starts_with('#') {
-            current = line.trim();
-            lines.entry(current).or_default();
+            let (name, mark) = line.split_once(' ').unwrap_or((line, ""));
+            current = name;
+            let fields: &mut Vec<&str> = lines.entry(current).or_default();
+            if mark == "atomic" {
+                fields.push(ATOMIC);
+            }
         }
     }
     let mut known = BTreeMap::new();
@@ -184,6 +191,10 @@ fn parse_type(name: &'static str, lines: &Lines, known: &mut Known) -> Arc<Schem
         ..Schema::default()
     };
     for line in lines.get(name).into_iter().flatten() {
+        if *line == ATOMIC {
+            schema.merge = Merge::Atomic;
+            continue;
+        }
         let mut words = line.split(' ');
         let (Some(mut field), Some(ty)) = (words.next(), words.next()) else {
             continue;
@@ -279,6 +290,9 @@ fn decode(
         ))
     };
     match (schema.ty, &mut *value) {
+        (Type::Bytes, Value::String(text)) if !super::formats::fits("byte", text) => {
+            Err(format!("illegal base64 data at {path}"))
+        }
         (Type::Any, _)
         | (_, Value::Null)
         | (Type::String | Type::Bytes | Type::Time | Type::IntOrString, Value::String(_))
@@ -349,7 +363,8 @@ fn decode_object(
             None => {}
             Some(field) => {
                 decode(field, value, &format!("{path}.{key}"), unknown)?;
-                if value.is_null() || (is_zero(field, value) && !field.always) {
+                let hollow = field.always && value.as_array().is_some_and(Vec::is_empty);
+                if value.is_null() || hollow || (is_zero(field, value) && !field.always) {
                     drop.push(key.clone());
                 }
             }
@@ -368,6 +383,14 @@ fn decode_object(
         }
     }
     Ok(())
+}
+
+/// An object with nothing in it, as Go writes it.
+pub fn blank_builtin(schema: &Schema) -> Value {
+    let mut blank = Value::Object(Map::new());
+    let decoded = decode_builtin(schema, &mut blank);
+    debug_assert!(decoded.is_ok(), "nothing is of a wrong type in nothing");
+    blank
 }
 
 /// True when Go leaves the value out.

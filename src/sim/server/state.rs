@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::defect::Defect;
 use super::error::{Cause, Refusal};
 use super::request::{Params, Target};
 use super::resource::Registry;
@@ -19,6 +20,8 @@ pub struct State {
     pub store: Store,
     /// Known resources.
     pub registry: Registry,
+    /// The rule that is broken on purpose, if any.
+    pub defect: Option<Defect>,
     clock: Clock,
     made: u64,
 }
@@ -31,20 +34,24 @@ pub struct WriteOptions {
     pub dry_run: bool,
     /// The field manager.
     pub manager: String,
+    /// The field manager is named in the request, not taken from the user agent.
+    pub named: bool,
     /// Take fields from other managers (server-side apply).
     pub force: bool,
     /// Refuse unknown fields.
     pub strict: bool,
+    /// The object comes from a patch.
+    pub patched: bool,
     /// The object comes from server-side apply, which tracks fields itself.
     pub applied: bool,
 }
 
 impl WriteOptions {
-    /// Reads the query parameters of a write.
+    /// Reads the query parameters of a write whose options have this kind.
     ///
     /// # Errors
     /// 422 for values that are not known.
-    pub fn read(params: &Params, agent: &str) -> Result<Self, Refusal> {
+    pub fn read(params: &Params, agent: &str, kind: &str) -> Result<Self, Refusal> {
         let mut causes = Vec::new();
         if params.dry_run.iter().any(|value| value != "All") {
             let text = "Unsupported value: supported values: \"All\"";
@@ -66,7 +73,7 @@ impl WriteOptions {
             causes.push(Cause::new("FieldValueTooLong", "fieldManager", text));
         }
         if !causes.is_empty() {
-            return Err(Refusal::invalid("meta.k8s.io", "WriteOptions", "", causes));
+            return Err(Refusal::invalid("meta.k8s.io", kind, "", causes));
         }
         let manager = if params.manager.is_empty() {
             agent.to_owned()
@@ -76,8 +83,10 @@ impl WriteOptions {
         Ok(Self {
             dry_run: !params.dry_run.is_empty(),
             manager,
+            named: !params.manager.is_empty(),
             force: params.force,
             strict: params.validation == "Strict",
+            patched: false,
             applied: false,
         })
     }
@@ -94,13 +103,21 @@ impl State {
         let mut state = Self {
             store,
             registry,
+            defect: None,
             clock,
             made: 0,
         };
         for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
             state.ensure_namespace(name);
         }
+        let beginning = state.store.revision();
+        state.store.compact(beginning);
         state
+    }
+
+    /// True when a rule is broken on purpose.
+    pub fn has(&self, defect: Defect) -> bool {
+        self.defect == Some(defect)
     }
 
     /// The time now, as the server writes it: RFC 3339, whole seconds.
@@ -110,7 +127,9 @@ impl State {
 
     /// A UID that was not given before: the same in each run.
     pub fn next_uid(&mut self) -> String {
-        self.made += 1;
+        if !self.has(Defect::UidReused) {
+            self.made += 1;
+        }
         format!("00000000-0000-4000-8000-{:012x}", self.made)
     }
 
@@ -168,13 +187,13 @@ impl State {
     /// # Errors
     /// 404 for a missing namespace, 403 with the cause `NamespaceTerminating`.
     pub fn admit_to_namespace(&self, target: &Target) -> Result<(), Refusal> {
-        if !target.resource.namespaced {
+        if !target.resource.namespaced || self.has(Defect::MissingNamespaceAccepts) {
             return Ok(());
         }
         let Some(namespace) = self.namespace_of(target) else {
             return Err(Refusal::not_found("", "namespaces", &target.namespace));
         };
-        if namespace.terminating() {
+        if namespace.terminating() && !self.has(Defect::TerminatingAccepts) {
             let name = &target.namespace;
             let text = format!(
                 "unable to create new content in namespace {name} because it is being terminated"

@@ -12,7 +12,8 @@ pub fn faults(schema: &Schema, new: &Value, old: Option<&Value>) -> Vec<Cause> {
     let blocked = causes.iter().any(|cause| {
         matches!(
             cause.reason,
-            "FieldValueRequired"
+            "FieldValueNotSupported"
+                | "FieldValueRequired"
                 | "FieldValueTooLong"
                 | "FieldValueTooMany"
                 | "FieldValueTypeInvalid"
@@ -57,6 +58,9 @@ fn check(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, causes
     }
     if let Some(cause) = type_fault(schema.ty, value, path) {
         causes.push(cause);
+        if let Some(checks) = &schema.checks {
+            check_branches(checks, value, path, causes);
+        }
         return;
     }
     if let Some(checks) = &schema.checks {
@@ -99,6 +103,15 @@ fn check(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, causes
                 if let Some(shape) = &schema.items {
                     let before = old_item(schema, old, item, index);
                     check(shape, item, before, &format!("{path}[{index}]"), causes);
+                }
+            }
+            if schema.ty == Type::Array && schema.merge == Merge::Granular {
+                for (index, item) in items.iter().enumerate() {
+                    if items.iter().take(index).any(|other| other == item) {
+                        let text = format!("Duplicate value: {item}");
+                        let place = format!("{path}[{index}]");
+                        causes.push(Cause::new("FieldValueDuplicate", place, text));
+                    }
                 }
             }
             if let Merge::Keys(keys) = &schema.merge {
@@ -181,22 +194,18 @@ fn check_value(checks: &Checks, value: &Value, path: &str, causes: &mut Vec<Caus
     }
     if let Value::String(text) = value {
         let length = text.chars().count() as u64;
-        if checks.length.1.is_some_and(|most| length > most) {
+        let (least, most) = checks.length;
+        if most.is_some_and(|most| length > most) {
             fault(
                 "FieldValueTooLong",
-                format!("Too long: may not be more than {:?} bytes", checks.length.1),
+                format!("Too long: may not be more than {most:?} bytes"),
             );
-        }
-        if checks.length.0.is_some_and(|least| length < least) {
+        } else if least.is_some_and(|least| length < least) {
             fault(
                 invalid,
-                format!(
-                    "Invalid value: {value}: should be at least {:?} chars long",
-                    checks.length.0
-                ),
+                format!("Invalid value: {value}: should be at least {least:?} chars long"),
             );
-        }
-        if let Some(pattern) = &checks.pattern
+        } else if let Some(pattern) = &checks.pattern
             && !pattern.is_match(text)
         {
             fault(
@@ -208,7 +217,7 @@ fn check_value(checks: &Checks, value: &Value, path: &str, causes: &mut Vec<Caus
             && !super::formats::fits(format, text)
         {
             fault(
-                invalid,
+                "FieldValueTypeInvalid",
                 format!("Invalid value: {value}: must be of type {format}"),
             );
         }
@@ -278,45 +287,50 @@ fn check_count(
     }
 }
 
+/// The combining keywords. Their own fault names no field; when no branch fits, the faults of the nearest
+/// branch are told too.
 fn check_branches(checks: &Checks, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     let faults_of = |branch: &Schema| {
         let mut found = Vec::new();
         check(branch, value, None, path, &mut found);
         found
     };
-    let mut invalid = |text: &str| {
-        let text = format!("Invalid value: {value}: {path} in body {text}");
-        causes.push(Cause::invalid(path, text));
-    };
-    if checks
-        .all_of
-        .iter()
-        .any(|branch| !faults_of(branch).is_empty())
-    {
-        invalid("must validate all the schemas (allOf)");
-    }
-    if !checks.any_of.is_empty()
-        && checks
-            .any_of
+    let invalid =
+        |text: &str| Cause::invalid("<nil>", format!("Invalid value: {path} in body {text}"));
+    let all = |branches: &[Schema]| branches.iter().map(faults_of).collect::<Vec<_>>();
+    let nearest = |faults: &[Vec<Cause>]| {
+        faults
             .iter()
-            .all(|branch| !faults_of(branch).is_empty())
+            .min_by_key(|faults| faults.len())
+            .cloned()
+            .unwrap_or_default()
+    };
+    for faults in all(&checks.all_of)
+        .into_iter()
+        .filter(|faults| !faults.is_empty())
     {
-        invalid("must validate at least one schema (anyOf)");
+        causes.push(invalid("must validate all the schemas (allOf)"));
+        causes.extend(faults);
     }
-    let fitting = checks
-        .one_of
-        .iter()
-        .filter(|branch| faults_of(branch).is_empty())
-        .count();
-    if !checks.one_of.is_empty() && fitting != 1 {
-        invalid("must validate one and only one schema (oneOf)");
+    let any = all(&checks.any_of);
+    if !any.is_empty() && any.iter().all(|faults| !faults.is_empty()) {
+        causes.push(invalid("must validate at least one schema (anyOf)"));
+        causes.extend(nearest(&any));
+    }
+    let one = all(&checks.one_of);
+    let fitting = one.iter().filter(|faults| faults.is_empty()).count();
+    if !one.is_empty() && fitting != 1 {
+        causes.push(invalid("must validate one and only one schema (oneOf)"));
+        if fitting == 0 {
+            causes.extend(nearest(&one));
+        }
     }
     if checks
         .not
         .as_ref()
         .is_some_and(|not| faults_of(not).is_empty())
     {
-        invalid("must not validate the schema (not)");
+        causes.push(invalid("must not validate the schema (not)"));
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::ApiServer;
+use super::defect::Defect;
 use super::error::{Cause, Refusal};
 use super::intercept::{Call, Delivery, WatchEvent};
 use super::read::{parse_revision, shown};
@@ -62,10 +63,11 @@ impl State {
         selector: &Selector,
     ) -> Result<WatchStart, Refusal> {
         check_watch(params)?;
-        let asked = parse_revision(&params.revision)?;
+        let asked = parse_revision(&params.revision)
+            .map_err(|refusal| Refusal::new(500, "", refusal.details.message))?;
         let from_now = asked == 0 || params.initial_events == Some(true);
         if !from_now || params.initial_events == Some(false) {
-            let cursor = if asked == 0 {
+            let cursor = if asked == 0 || self.has(Defect::WatchForgetsRevision) {
                 self.store.revision()
             } else {
                 asked
@@ -105,6 +107,8 @@ fn check_watch(params: &Params) -> Result<(), Refusal> {
             causes.push(Cause::forbidden("resourceVersionMatch", text));
         }
         Some(_) if asked != "NotOlderThan" => {
+            let text = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            causes.push(Cause::forbidden("resourceVersionMatch", text));
             let text = "Unsupported value: supported values: \"NotOlderThan\"";
             causes.push(Cause::new(
                 "FieldValueNotSupported",
@@ -157,7 +161,8 @@ impl Watch {
             target,
             selector,
             view,
-            bookmarks: params.bookmarks,
+            // a watch that lives only moments says nothing at its end
+            bookmarks: params.bookmarks && life > std::time::Duration::from_secs(2),
             cursor: start.cursor,
             queue,
             ends: Instant::now() + life,
@@ -225,7 +230,15 @@ impl Watch {
         let cursor = self.cursor;
         let seen = self.server.look(|state| {
             let changes = state.store.since(cursor)?;
-            queue.extend(changes.filter_map(|change| translate(change, target, selector)));
+            let everything = Selector::default();
+            let selector = if state.has(Defect::WatchIgnoresSelector) {
+                &everything
+            } else {
+                selector
+            };
+            let misses = state.has(Defect::WatchMissesDeletes);
+            let seen = changes.filter(|change| !(misses && change.action == Action::Deleted));
+            queue.extend(seen.filter_map(|change| translate(change, target, selector)));
             Some(state.store.revision())
         });
         match seen {

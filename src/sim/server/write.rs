@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::defect::Defect;
 use super::error::{Cause, Refusal};
 use super::patch::in_version;
 use super::request::{Subresource, Target};
@@ -50,7 +51,7 @@ impl State {
         {
             return Err(Refusal::new(
                 500,
-                "InternalError",
+                "",
                 "resourceVersion should not be set on objects to be created",
             ));
         }
@@ -64,6 +65,16 @@ impl State {
             let room: String = prefix.chars().take(58).collect();
             new["metadata"]["name"] = Value::from(format!("{room}{}", self.next_suffix()));
         }
+        let meta = metadata(&mut new);
+        for field in [
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "selfLink",
+            "uid",
+            "creationTimestamp",
+        ] {
+            meta.remove(field);
+        }
         let mut target = target.clone();
         new["metadata"]["name"]
             .as_str()
@@ -75,7 +86,9 @@ impl State {
         {
             map.remove("status");
         }
-        shape(&target, &mut new, options)?;
+        if !self.has(Defect::NoShaping) {
+            shape(&target, &mut new, options)?;
+        }
         if !options.applied {
             let schema = target.served()?.schema.clone();
             managed::track(&target, &schema, None, &mut new, options, &self.now());
@@ -83,14 +96,6 @@ impl State {
         let uid = self.next_uid();
         let now = self.now();
         let meta = metadata(&mut new);
-        for field in [
-            "deletionTimestamp",
-            "deletionGracePeriodSeconds",
-            "selfLink",
-            "generation",
-        ] {
-            meta.remove(field);
-        }
         meta.insert("uid".to_owned(), Value::from(uid));
         meta.insert("creationTimestamp".to_owned(), Value::from(now));
         if resource.conduct.generation {
@@ -101,19 +106,24 @@ impl State {
             self.allocate(&resource.plural, &mut new, None);
             defaults::begin(&resource.plural, &mut new);
         }
-        check(&target, None, &new)?;
+        if !self.has(Defect::NoChecks) {
+            check(&target, None, &new)?;
+        }
         if self
             .store
             .get(resource.index, &target.namespace, &target.name)
             .is_some()
         {
+            if self.has(Defect::ExistsAsConflict) {
+                return Err(target.conflict("it exists"));
+            }
             return Err(Refusal::already_exists(
                 &resource.group,
                 &resource.plural,
                 &target.name,
             ));
         }
-        if options.dry_run {
+        if options.dry_run && !self.has(Defect::DryRunWrites) {
             return Ok(Arc::new(Object::new(new)));
         }
         let object = self.store.commit(&resource, Action::Added, new);
@@ -125,7 +135,7 @@ impl State {
 
     /// Gives a Service its addresses and ports.
     fn allocate(&mut self, plural: &str, new: &mut Value, old: Option<&Value>) {
-        if plural == "services" {
+        if plural == "services" && !self.has(Defect::NoAllocation) {
             defaults::allocate_service(new, old, || self.next_number());
         }
     }
@@ -176,13 +186,19 @@ impl State {
         options: &WriteOptions,
     ) -> Result<Arc<Object>, Refusal> {
         let resource = target.resource.clone();
-        check_version(target, old, &new)?;
-        narrow(target, old, &mut new);
-        shape(target, &mut new, options)?;
-        if !options.applied {
+        if !self.has(Defect::VersionIgnored) {
+            check_version(target, old, &new, options)?;
+        }
+        if !self.has(Defect::NoShaping) {
+            shape(target, &mut new, options)?;
+        }
+        if !options.applied && !self.has(Defect::UpdatesOwnNothing) {
             let schema = target.served()?.schema.clone();
             let live = in_version(target, old.value());
             managed::track(target, &schema, Some(&live), &mut new, options, &self.now());
+        }
+        if !self.has(Defect::StatusNotApart) {
+            narrow(target, old, &mut new);
         }
         to_stored(target, &mut new);
         if !resource.custom {
@@ -212,15 +228,29 @@ impl State {
         );
         if resource.conduct.generation
             && target.sub != Some(Subresource::Status)
-            && wants_new(target, old.value(), &new)
+            && !self.has(Defect::GenerationNever)
+            && (self.has(Defect::GenerationAlways) || wants_new(target, old.value(), &new))
         {
             let generation = old.value()["metadata"]["generation"]
                 .as_i64()
                 .unwrap_or_default();
             new["metadata"]["generation"] = Value::from(generation + 1);
         }
-        check(target, Some(old), &new)?;
-        if options.dry_run {
+        if resource.plural == "daemonsets"
+            && old.value()["spec"]["template"] != new["spec"]["template"]
+        {
+            let count =
+                old.value()["metadata"]["annotations"][defaults::TEMPLATE_GENERATION].as_str();
+            let count: u64 = count
+                .and_then(|count| count.parse().ok())
+                .unwrap_or_default();
+            new["metadata"]["annotations"][defaults::TEMPLATE_GENERATION] =
+                Value::from((count + 1).to_string());
+        }
+        if !self.has(Defect::NoChecks) {
+            check(target, Some(old), &new)?;
+        }
+        if options.dry_run && !self.has(Defect::DryRunWrites) {
             return Ok(Arc::new(Object::new(new)));
         }
         let finalizers = meta::list(&new["metadata"]["finalizers"]).len();
@@ -228,14 +258,23 @@ impl State {
             .as_i64()
             .unwrap_or_default()
             > 0;
-        if old.terminating() && finalizers == 0 && !waits && !is_held_namespace(target, &new) {
-            let gone = self.store.commit(&resource, Action::Deleted, new);
+        if old.terminating()
+            && finalizers == 0
+            && !waits
+            && !is_held_namespace(target, &new)
+            && !self.has(Defect::LastFinalizerKeeps)
+        {
+            // the answer still has the version before: only the event tells the new one
+            let answer = Arc::new(Object::new(new));
+            let gone = self
+                .store
+                .commit(&resource, Action::Deleted, old.value().clone());
             if crd::is_definition(&resource) {
-                return Ok(self.follow_definition(gone, true));
+                self.follow_definition(gone, true);
             }
-            return Ok(gone);
+            return Ok(answer);
         }
-        if same_but_times(old.value(), &new) {
+        if same_but_times(old.value(), &new) && !self.has(Defect::IdleWriteCounts) {
             return Ok(old.clone());
         }
         let object = self.store.commit(&resource, Action::Modified, new);
@@ -262,6 +301,12 @@ pub fn check_place(target: &Target, new: &mut Value) -> Result<(), Refusal> {
         ));
     }
     let (kind, version) = (kind.unwrap_or(&resource.kind), version.unwrap_or(&wanted));
+    if resource.custom && version == wanted && kind != resource.kind {
+        let name = new["metadata"]["name"].as_str().unwrap_or_default();
+        let text = format!("Invalid value: \"{kind}\": must be {}", resource.kind);
+        let cause = Cause::invalid("kind", text);
+        return Err(Refusal::invalid(&resource.group, kind, name, vec![cause]));
+    }
     if kind != resource.kind || version != wanted {
         return Err(Refusal::bad_request(format!(
             "{kind} in version \"{version}\" cannot be handled as a {} in version \"{wanted}\"",
@@ -297,7 +342,9 @@ fn narrow(target: &Target, old: &Object, new: &mut Value) {
     match target.sub {
         Some(Subresource::Status) => {
             let status = new["status"].take();
+            let managed = new["metadata"]["managedFields"].clone();
             let mut kept = old.value().clone();
+            keep(metadata(&mut kept), "managedFields", &managed);
             if !target.resource.custom {
                 let labels = kept["metadata"]["labels"].take();
                 kept["metadata"] = new["metadata"].take();
@@ -319,7 +366,7 @@ fn narrow(target: &Target, old: &Object, new: &mut Value) {
 }
 
 /// Brings an object into the form of its schema: decoded, pruned, defaulted.
-fn shape(target: &Target, new: &mut Value, options: &WriteOptions) -> Result<(), Refusal> {
+pub fn shape(target: &Target, new: &mut Value, options: &WriteOptions) -> Result<(), Refusal> {
     let schema = target.served()?.schema.clone();
     if target.resource.custom {
         return shape_custom(target, &schema, new, options);
@@ -357,11 +404,15 @@ fn check(target: &Target, old: Option<&Object>, new: &Value) -> Result<(), Refus
     let resource = &target.resource;
     let mut causes = meta::faults(new, resource);
     if let Some(old) = old {
-        causes.extend(meta::change_faults(old, new));
+        let changed = meta::change_faults(old, new);
+        // the rules of each kind check the change of metadata once more
+        causes.extend(changed.clone());
+        causes.extend(changed);
     }
     if resource.custom {
         let schema = &target.served()?.schema;
         causes.extend(validate::faults(schema, new, old.map(Object::value)));
+        causes.extend(scale_faults(target, new));
     } else if crd::is_definition(resource) {
         crd::parse(new)?;
     } else {
@@ -381,6 +432,32 @@ fn check(target: &Target, old: Option<&Object>, new: &Value) -> Result<(), Refus
         name,
         causes,
     ))
+}
+
+/// The counts of a custom resource that can be scaled must be counts.
+fn scale_faults(target: &Target, new: &Value) -> Vec<Cause> {
+    let Some(paths) = target
+        .served()
+        .ok()
+        .and_then(|version| version.scale.as_ref())
+    else {
+        return Vec::new();
+    };
+    let mut causes = Vec::new();
+    for path in [&paths.spec, &paths.status] {
+        let found = path.split('.').fold(new, |found, part| {
+            if found.is_object() {
+                &found[part]
+            } else {
+                found
+            }
+        });
+        if !found.is_null() && found.as_i64().is_none_or(|count| count < 0) {
+            let text = format!("Invalid value: {found}: should be a non-negative integer");
+            causes.push(Cause::invalid(format!(".{path}"), text));
+        }
+    }
+    causes
 }
 
 /// Brings a custom resource into the form of its schema.
@@ -413,7 +490,12 @@ fn shape_custom(
 }
 
 /// Refuses a write that was made for another state or another life of the object.
-fn check_version(target: &Target, old: &Object, new: &Value) -> Result<(), Refusal> {
+fn check_version(
+    target: &Target,
+    old: &Object,
+    new: &Value,
+    options: &WriteOptions,
+) -> Result<(), Refusal> {
     let said = |field: &str| new["metadata"][field].as_str().unwrap_or_default();
     let revision = said("resourceVersion");
     if revision.is_empty() || revision == "0" {
@@ -425,7 +507,7 @@ fn check_version(target: &Target, old: &Object, new: &Value) -> Result<(), Refus
             let resource = &target.resource;
             return Err(Refusal::invalid(
                 &resource.group,
-                &resource.kind,
+                &resource.plural,
                 &target.name,
                 vec![cause],
             ));
@@ -436,7 +518,7 @@ fn check_version(target: &Target, old: &Object, new: &Value) -> Result<(), Refus
         ));
     }
     let uid = said("uid");
-    if !uid.is_empty() && uid != old.uid() {
+    if !options.patched && !uid.is_empty() && uid != old.uid() {
         return Err(target.conflict(&format!(
             "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
             old.uid()
@@ -496,6 +578,12 @@ pub fn keep(map: &mut serde_json::Map<String, Value>, field: &str, value: &Value
 /// True when a write asks for something new, so that the generation counts up.
 fn wants_new(target: &Target, old: &Value, new: &Value) -> bool {
     if !target.resource.custom {
+        if target.resource.plural == "endpointslices" {
+            return ["endpoints", "ports", "addressType"]
+                .iter()
+                .any(|field| old[*field] != new[*field])
+                || old["metadata"]["labels"] != new["metadata"]["labels"];
+        }
         return old["spec"] != new["spec"];
     }
     let has_status = target.served().is_ok_and(|version| version.status);
@@ -547,6 +635,25 @@ pub fn scale_of(target: &Target, object: &Value) -> Result<Value, Refusal> {
         scale["status"]["selector"] = Value::from(selector);
     }
     Ok(scale)
+}
+
+/// Refuses to read the `Scale` of a custom resource that says no count.
+pub fn check_scale(target: &Target, object: &Value) -> Result<(), Refusal> {
+    let paths = target
+        .served()?
+        .scale
+        .as_ref()
+        .ok_or_else(Refusal::no_such_path)?;
+    let found = paths
+        .spec
+        .split('.')
+        .fold(object, |found, part| &found[part]);
+    if !target.resource.custom || !found.is_null() {
+        return Ok(());
+    }
+    let text = format!("the spec replicas field \".{}\" does not exist", paths.spec);
+    let cause = Cause::new("", "", text.clone());
+    Err(Refusal::new(500, "InternalError", text).because(cause))
 }
 
 /// A label selector as text.

@@ -87,7 +87,7 @@ async fn field_that_is_no_longer_applied_goes_when_nobody_else_owns_it() {
     let mut more = applied(None, "app:1");
     more["metadata"]["labels"] = json!({"by": "a", "only-a": "x", "both": "x"});
     apply(&api, "a", &more).await.unwrap();
-    let shared = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"labels": {"both": "x"}}});
+    let shared = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "labels": {"both": "x"}}});
     apply(&api, "b", &shared).await.unwrap();
     let less = apply(&api, "a", &applied(None, "app:1")).await.unwrap();
     let labels = less.metadata.labels.unwrap();
@@ -103,7 +103,7 @@ async fn associative_list_items_are_owned_one_by_one() {
     .unwrap();
     api.create(&PostParams::default(), &service).await.unwrap();
     let ports = json!({
-        "apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"name": "metrics", "port": 9090, "protocol": "TCP"}]},
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"ports": [{"name": "metrics", "port": 9090, "protocol": "TCP"}]},
     });
     let both = api
         .patch("web", &PatchParams::apply("a"), &Patch::Apply(&ports))

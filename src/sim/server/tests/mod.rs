@@ -4,6 +4,7 @@
 mod applying;
 mod customs;
 mod objects;
+mod rights;
 mod watching;
 
 use jiff::Timestamp;

@@ -63,10 +63,7 @@ async fn watch_with_a_selector_sees_objects_come_and_go() {
         .try_collect()
         .await
         .unwrap();
-    assert_eq!(
-        seen,
-        ["added a", "added b", "deleted a", "deleted b", "bookmark"]
-    );
+    assert_eq!(seen, ["added a", "added b", "deleted a", "deleted b"]);
 }
 
 async fn follow(strategy: watcher::Config) {
