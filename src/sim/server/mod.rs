@@ -164,6 +164,11 @@ impl ApiServer {
         self.look(|state| state.store.revision())
     }
 
+    /// The revision of the last write, as it changes.
+    pub fn follow(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.look(|state| state.store.follow())
+    }
+
     /// Forgets all history, as etcd's compaction does: a watch or page that needs it gets 410.
     pub fn forget_history(&self) {
         self.look_mut(|state| {

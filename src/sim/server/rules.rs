@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use cel::common::types::{CelInt, CelString, STRING_TYPE};
 use cel::common::value::CowVal;
+use cel::extractors::This;
 use cel::{Context, Env, ExecutionError, Program};
 use serde_json::Value;
 
@@ -13,7 +14,7 @@ use super::schema::{Schema, Type};
 
 /// The functions that a rule may call. Another one makes the CRD be refused: a rule that cannot be
 /// evaluated must never pass.
-const KNOWN: [&str; 36] = [
+const KNOWN: [&str; 38] = [
     "size",
     "matches",
     "contains",
@@ -50,6 +51,8 @@ const KNOWN: [&str; 36] = [
     "lastIndexOf",
     "charAt",
     "distinct",
+    "format",
+    "isSorted",
 ];
 
 /// One rule.
@@ -156,6 +159,8 @@ impl Rule {
             return None;
         }
         let mut context = Context::with_env(env());
+        // Declared nowhere else, so this cannot fail.
+        let _ = context.add_function("isSorted", is_sorted);
         context.add_variable_from_value("self", to_cel(schema, value));
         if self.optional_old {
             let old = old.map_or_else(cel::objects::OptionalValue::none, |old| {
@@ -192,6 +197,11 @@ impl Rule {
             )),
         }
     }
+}
+
+/// A list's function `isSorted`, which servers have and the standard library has not.
+fn is_sorted(This(list): This<Arc<Vec<cel::Value>>>) -> bool {
+    list.is_sorted()
 }
 
 /// A value as CEL sees it: numbers by the type that the schema gives, field names escaped.

@@ -116,6 +116,7 @@ pub struct Store {
     log: VecDeque<Arc<Change>>,
     compacted: u64,
     news: Vec<watch::Sender<u64>>,
+    latest: watch::Sender<u64>,
 }
 
 impl Default for Store {
@@ -126,6 +127,7 @@ impl Default for Store {
             log: VecDeque::new(),
             compacted: 0,
             news: Vec::new(),
+            latest: watch::Sender::new(1),
         }
     }
 }
@@ -153,6 +155,11 @@ impl Store {
     pub fn news(&mut self, index: usize) -> Option<watch::Receiver<u64>> {
         self.ensure(index);
         self.news.get(index).map(watch::Sender::subscribe)
+    }
+
+    /// A receiver that wakes at each change of any resource.
+    pub fn follow(&self) -> watch::Receiver<u64> {
+        self.latest.subscribe()
     }
 
     /// Wakes every watch, changes or not.
@@ -238,6 +245,7 @@ impl Store {
         if let Some(news) = self.news.get(resource.index) {
             news.send_replace(self.revision);
         }
+        self.latest.send_replace(self.revision);
         object
     }
 
