@@ -8,12 +8,15 @@
 )]
 
 mod chart;
+mod crashes;
 mod deletion;
 mod gates;
 mod kit;
 mod outcomes;
+mod reporting;
 mod revisions;
 mod strategies;
+mod takeover;
 mod validation;
 mod workloads;
 
