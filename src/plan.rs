@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     api::{CanaryStatus, HookType, MetricProviderType, analysis::ThresholdRange, status::Notice},
-    object::{Key, Want},
+    object::{Key, Want, digest},
 };
 
 /// What a decision asks for.
@@ -148,6 +148,13 @@ pub struct HookPayload {
     /// The webhook's metadata.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<BTreeMap<String, String>>,
+}
+
+impl HookPayload {
+    /// Identifies one revision of workload and configs: the same in every call of one release.
+    pub fn checksum_of(revision: &str, configs: &BTreeMap<String, String>) -> String {
+        digest(format!("{revision};{configs:?}").as_bytes(), 8)
+    }
 }
 
 /// The query of one metric.

@@ -238,7 +238,15 @@ impl Driver {
             .as_ref()
             .and_then(|next| next.last_transition_time);
         let now = time.unwrap_or(now);
-        self.tell_all(s, &plan.notices, phase, now, false, state);
+        let mut s = Arc::clone(s);
+        if let Some(status) = &plan.status
+            && !plan.notices.is_empty()
+        {
+            // Who is told hears of the revision that the notices are about.
+            let canary = Arc::make_mut(&mut Arc::make_mut(&mut s).canary);
+            canary.status = Some(status.clone());
+        }
+        self.tell_all(&s, &plan.notices, phase, now, false, state);
     }
 
     fn tell_all(

@@ -6,7 +6,6 @@ use crate::{
         status::{CanaryStatus, MetricStatus, Notice},
     },
     measure::metrics::{halt_message, metric_query, template_key},
-    object::digest,
     observe::Snapshot,
     plan::{Answer, Check, HookCall, HookPayload, MetricQuery, Outcome, Probe},
 };
@@ -157,14 +156,6 @@ fn payload(s: &Snapshot, facts: &Facts, status: &CanaryStatus, purpose: Purpose)
         checksum: facts.checksum.clone(),
         metadata: None,
     }
-}
-
-/// Identifies one revision of workload and configs towards hooks.
-pub(super) fn checksum(
-    revision: &str,
-    configs: &std::collections::BTreeMap<String, String>,
-) -> String {
-    digest(format!("{revision};{configs:?}").as_bytes(), 8)
 }
 
 fn call(hook: &Webhook, payload: &HookPayload) -> HookCall {

@@ -8,14 +8,12 @@ use crate::{
     api::{Canary, Phase, Provider, REVISION, Strategy, TargetKind, status::CanaryStatus},
     object::{Key, Kind, Object},
     observe::Snapshot,
+    plan::HookPayload,
     route::{self, Router, Weights},
     workload::{self, Copies, Readiness, Side},
 };
 
-use super::{
-    check::checksum,
-    steps::{self, Abilities},
-};
+use super::steps::{self, Abilities};
 
 /// Something that keeps a Canary from being worked on, with what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +117,7 @@ impl Facts {
             |p| readiness(p, Side::Primary, analysis.primary_ready_threshold),
         );
         Ok(Self {
-            checksum: checksum(&revision, &configs),
+            checksum: HookPayload::checksum_of(&revision, &configs),
             revision,
             configs,
             copies,

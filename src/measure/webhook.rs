@@ -7,7 +7,6 @@ use jiff::Timestamp;
 
 use crate::{
     api::{Canary, HookType, Phase, Webhook, duration, status::Notice},
-    object::digest,
     plan::{HookCall, HookPayload, Outcome},
 };
 
@@ -51,14 +50,13 @@ pub fn hook_call(canary: &Canary, webhook: &Webhook, phase: Phase) -> HookCall {
     }
 }
 
-/// Identifies one revision of workload and configs: the same for every call of one release.
-pub fn checksum(canary: &Canary) -> String {
-    let status = canary.status.as_ref();
-    let revision = serde_json::json!({
-        "lastAppliedSpec": status.and_then(|status| status.last_applied_spec.as_ref()),
-        "trackedConfigs": status.and_then(|status| status.tracked_configs.as_ref()),
-    });
-    digest(revision.to_string().as_bytes(), 8)
+/// Identifies the revision that the status speaks of.
+fn checksum(canary: &Canary) -> String {
+    let status = canary.status.clone().unwrap_or_default();
+    HookPayload::checksum_of(
+        &status.last_applied_spec.unwrap_or_default(),
+        &status.tracked_configs.unwrap_or_default(),
+    )
 }
 
 /// The call that tells a listener of an event: the event's text, type and time in milliseconds

@@ -168,8 +168,12 @@ async fn watch_kind(
                 }
                 Err(error) => {
                     tracing::warn!(%kind, error = %error, "watch failed, trying again");
-                    if kind.is_optional() && is_gone(&error) {
+                    if kind.is_optional() && answers(&error, 404) {
                         cache.retain(kind, namespace.as_deref(), &BTreeSet::new());
+                        break;
+                    }
+                    // The revision is forgotten: only a new list leads on.
+                    if answers(&error, 410) {
                         break;
                     }
                 }
@@ -188,12 +192,12 @@ async fn is_served(client: &Client, kind: Kind) -> bool {
     }
 }
 
-/// Whether a watch failed because its API was removed.
-fn is_gone(error: &watcher::Error) -> bool {
+/// Whether the server refused a watch by this HTTP status.
+fn answers(error: &watcher::Error, code: u16) -> bool {
     matches!(
         error,
         watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 404
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == code
     )
 }
 

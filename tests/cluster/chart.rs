@@ -131,7 +131,9 @@ async fn chart_installs_and_its_role_is_enough_for_a_whole_release() {
     scene.delete(Kind::Canary, "podinfo").await;
     scene.gone(Kind::Canary, "podinfo").await;
 
-    let metrics = operator.metrics().await;
+    let metrics = operator
+        .shows("its requests", |page| page.contains("haldane_api_requests"))
+        .await;
     let refused: Vec<_> = metrics
         .lines()
         .filter(|line| line.contains("code=\"403\""))

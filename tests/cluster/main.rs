@@ -8,13 +8,19 @@
 )]
 
 mod chart;
+<<<<<<< HEAD
 mod cost;
+=======
+mod crashes;
+>>>>>>> itests
 mod deletion;
 mod gates;
 mod kit;
 mod outcomes;
+mod reporting;
 mod revisions;
 mod strategies;
+mod takeover;
 mod validation;
 mod workloads;
 

@@ -1,7 +1,6 @@
 //! What the tests of whole releases stand on: a control plane, a kubelet's stand-in, a Prometheus
 //! that scrapes traffic which the test makes up, receivers of webhooks, and the real operator.
 
-#![allow(dead_code, unused_imports)]
 mod canary;
 mod cluster;
 mod history;

@@ -17,7 +17,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{cluster::variable, operator::free_port};
+use super::{
+    cluster::{cluster, variable},
+    operator::free_port,
+};
 
 /// What the users of one workload see.
 #[derive(Clone, Copy, Debug)]
@@ -198,6 +201,11 @@ impl Prometheus {
             .await
             .expect("Prometheus answers within a minute");
         prometheus
+    }
+
+    /// Starts one of a test's own, which scrapes what the shared one does.
+    pub async fn of_this_host(name: &str) -> Self {
+        Self::start(name, cluster().exporter).await
     }
 
     /// Its address.

@@ -96,11 +96,6 @@ impl Scene {
         format!("podinfo.{}", self.namespace)
     }
 
-    /// A client with every right.
-    pub fn client(&self) -> Client {
-        self.client.clone()
-    }
-
     /// From now on, users of the canary see this.
     pub fn flow(&self, flow: Flow) {
         cluster().traffic.set(&self.namespace, "podinfo", flow);
@@ -240,9 +235,21 @@ impl Scene {
         .await;
     }
 
+    /// Waits until a text is part of so many events; there must not be more.
+    pub async fn is_told(&self, text: &str, times: usize) {
+        self.until(&format!("{times} events {text:?}"), |history| {
+            let told = history.told.iter().filter(|(_, m)| m.contains(text));
+            (told.count() >= times).then_some(())
+        })
+        .await;
+        assert_eq!(self.times_told(text), times, "{text}\n{}", self.report());
+    }
+
     /// Waits until anything happens.
     pub async fn stirs(&self) {
-        self.history.clone().changed().await.unwrap();
+        let mut changes = self.history.clone();
+        changes.mark_unchanged();
+        changes.changed().await.unwrap();
     }
 
     /// How often a text is part of an event so far.
@@ -262,16 +269,6 @@ impl Scene {
             (history.routed == weights).then_some(())
         })
         .await;
-    }
-
-    /// The weights that the route gave the canary so far.
-    pub fn routed(&self) -> Vec<i64> {
-        self.history.borrow().routed.clone()
-    }
-
-    /// The states that the Canary went through.
-    pub fn moments(&self) -> Vec<Moment> {
-        self.history.borrow().moments.clone()
     }
 
     /// Waits until something is found in the history.
