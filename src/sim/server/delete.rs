@@ -127,6 +127,9 @@ impl State {
             if options.dry_run && !self.has(Defect::DryRunWrites) {
                 return Ok(Deleted::Gone(old));
             }
+            // what leaves is the object as it was stored, whatever the propagation took from it
+            let held_by = old.value()["metadata"]["finalizers"].clone();
+            super::write::keep(metadata(&mut new), "finalizers", &held_by);
             let gone = self.store.commit(&resource, Action::Deleted, new);
             if super::crd::is_definition(&resource) {
                 self.follow_definition(gone.clone(), true);

@@ -5,6 +5,7 @@ mod applying;
 mod customs;
 mod objects;
 mod rights;
+mod speed;
 mod watching;
 
 use jiff::Timestamp;
