@@ -8,11 +8,8 @@
 )]
 
 mod chart;
-<<<<<<< HEAD
 mod cost;
-=======
 mod crashes;
->>>>>>> itests
 mod deletion;
 mod gates;
 mod kit;

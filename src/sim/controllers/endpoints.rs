@@ -118,14 +118,14 @@ fn endpoint(pod: &Object) -> Value {
 
 /// The Service's ports with the numbers that they have in the pods.
 fn ports(service: &Object, pod: Option<&Value>) -> Vec<Value> {
-    let number = |target: &Value| match target {
-        Value::String(name) => pod
+    let number = |target: &Value| match target.as_str() {
+        Some(name) => pod
             .into_iter()
             .flat_map(|pod| items(pod, "/spec/containers"))
             .flat_map(|container| items(container, "/ports"))
-            .find(|port| port["name"] == name.as_str())
+            .find(|port| port["name"] == name)
             .map_or(Value::Null, |port| port["containerPort"].clone()),
-        other => other.clone(),
+        None => target.clone(),
     };
     items(service.value(), "/spec/ports")
         .iter()

@@ -196,11 +196,11 @@ impl Controllers {
 
     /// Objects of a resource whose controller is the owner.
     fn owned_by(&self, (group, plural): (&str, &str), owner: &Object) -> Vec<Arc<Object>> {
-        let mut owned = self.server.list(group, plural, owner.namespace());
-        owned.retain(|object| {
-            controller_of(object.value()).is_some_and(|found| found["uid"] == owner.uid())
+        let mut found = self.server.list(group, plural, owner.namespace());
+        found.retain(|object| {
+            controller_of(object.value()).is_some_and(|holder| holder["uid"] == owner.uid())
         });
-        owned
+        found
     }
 }
 
