@@ -52,7 +52,7 @@ fn release_with_good_metrics_is_promoted() {
         let initialized = world
             .run_until(
                 |w| w.phase("default", "podinfo") == Phase::Initialized,
-                Duration::from_secs(300),
+                Duration::from_mins(5),
             )
             .await;
         println!(
