@@ -1,7 +1,7 @@
 //! The pure middle: from a [`Snapshot`] to a [`Plan`].
 //!
 //! Total and deterministic: no clock, client, randomness or async. The status decides, the world
-//! follows: [`phase`] moves the status on, [`world`] lists the writes that the new status still
+//! follows: `phase` moves the status on, `world` lists the writes that the new status still
 //! lacks. Because every write follows from the status, which is persisted first, a crash at any
 //! point resumes to the same end.
 

@@ -72,7 +72,7 @@ fn release_with_good_metrics_is_promoted() {
         let done = world
             .run_until(
                 |w| w.phase("default", "podinfo") == Phase::Succeeded,
-                Duration::from_secs(3600),
+                Duration::from_hours(1),
             )
             .await;
         println!(
