@@ -1,6 +1,6 @@
 //! Chance that is the same in each run.
 
-/// Numbers that look random and follow from a seed (the generator is SplitMix64).
+/// Numbers that look random and follow from a seed (the generator is `SplitMix64`).
 #[derive(Clone, Debug)]
 pub struct Dice(u64);
 

@@ -125,7 +125,9 @@ fn ports(service: &Object, pod: Option<&Value>) -> Vec<Value> {
             .flat_map(|container| items(container, "/ports"))
             .find(|port| port["name"] == name.as_str())
             .map_or(Value::Null, |port| port["containerPort"].clone()),
-        other => other.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            target.clone()
+        }
     };
     items(service.value(), "/spec/ports")
         .iter()

@@ -46,7 +46,7 @@ impl Controllers {
         if pod.terminating() {
             let grace = integer(pod.value(), "/metadata/deletionGracePeriodSeconds").unwrap_or(30);
             let grace = Duration::from_secs(u64::try_from(grace).unwrap_or_default());
-            let ends = *run.ends.get_or_insert(now + grace.min(STOP));
+            let ends = *run.ends.get_or_insert_with(|| now + grace.min(STOP));
             if ends <= now {
                 let options = DeleteOptions {
                     grace: Some(0),
