@@ -2,9 +2,11 @@
 
 pub mod check;
 pub mod crds;
+pub mod demo;
 mod flagger;
 pub mod judge;
 mod run;
+mod screen;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -33,6 +35,11 @@ pub struct Cli {
 /// The commands, in the order in which a newcomer needs them.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Watch two releases in a simulated cluster: one is promoted, one is rolled back
+    ///
+    /// The operator's own code runs against an API server, pods, users and metrics in memory, on a
+    /// clock of their own. It needs nothing but this program.
+    Demo(demo::DemoArgs),
     /// Run the operator: look after the Canaries of a cluster
     ///
     /// It needs the CRDs and the permissions of the Helm chart. Run as many replicas as you like:
@@ -59,6 +66,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match cli.command {
+        Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(*args),
         Command::Check(args) => check::run(&args),
         Command::Crds => crds::run(),
