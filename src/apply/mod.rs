@@ -141,7 +141,7 @@ impl Applier {
                     .await
             })
             .await?;
-        self.remember(&key, precondition.resource_version.as_deref(), written);
+        self.remember(&key, written);
         Ok(())
     }
 
@@ -174,7 +174,7 @@ impl Applier {
                         api.patch(&key.name, &params(), &Patch::Merge(&patch)).await
                     })
                     .await?;
-                self.remember(key, precondition.resource_version.as_deref(), written);
+                self.remember(key, written);
                 Ok(())
             }
             Effect::Delete {
@@ -225,7 +225,7 @@ impl Applier {
                 api.create(&options, &object).await
             })
             .await?;
-        self.remember(key, None, written);
+        self.remember(key, written);
         Ok(())
     }
 
@@ -282,7 +282,7 @@ impl Applier {
                 api.patch(&key.name, &params(), &Patch::Merge(&patch)).await
             })
             .await?;
-        self.remember(key, precondition.resource_version.as_deref(), written);
+        self.remember(key, written);
         Ok(())
     }
 
@@ -345,9 +345,10 @@ impl Applier {
         }
     }
 
-    fn remember(&self, key: &Key, before: Option<&str>, written: DynamicObject) {
+    /// What was written is known before the watch shows it.
+    fn remember(&self, key: &Key, written: DynamicObject) {
         if let Some(object) = object_of(key.kind, written) {
-            self.cache.wrote(before, object);
+            self.cache.saw(object);
         }
     }
 

@@ -13,12 +13,17 @@ use crate::{
         lease::Timing,
         options::{ApiServer, Election, Notifier, RunOptions, Sensitive},
     },
+    measure::Egress,
     settings::Settings,
     telemetry::logs::{self, Format},
 };
 
 /// Flags of `haldane run`.
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each flag is a choice of its own"
+)]
 pub struct RunArgs {
     /// File with the API server's address and credentials; default: $KUBECONFIG,
     /// ~/.kube/config or those of the pod
@@ -157,6 +162,22 @@ pub struct RunArgs {
         help_heading = "Leader election"
     )]
     leader_election_lease_duration: Timing,
+
+    /// Let Canaries, metric templates and alert providers name addresses of the operator's own
+    /// host, such as a Prometheus beside it. Off, so that they cannot reach what only it can
+    #[arg(
+        long,
+        env = "ALLOW_LOOPBACK",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        value_parser = go_bool,
+        action = ArgAction::Set,
+        help_heading = "Network"
+    )]
+    allow_loopback: bool,
 
     /// error, warn, info, debug or trace, or a filter such as `haldane::apply=debug,info`
     #[arg(
@@ -303,6 +324,9 @@ impl RunArgs {
             namespaces: list(self.namespace).collect(),
             port: self.port,
             election,
+            egress: Egress {
+                loopback: self.allow_loopback,
+            },
             event_webhook: given(self.alerts.event_webhook.clone()).map(Sensitive::new),
             notifier: self.alerts.into_notifier(),
         }
@@ -458,6 +482,18 @@ mod tests {
                 namespace,
                 "{args:?}"
             );
+        }
+    }
+
+    #[test]
+    fn loopback_is_called_only_when_allowed() {
+        for (args, loopback) in [
+            (&[][..], false),
+            (&["--allow-loopback"][..], true),
+            (&["--allow-loopback=false"][..], false),
+        ] {
+            let egress = parsed(args).unwrap().into_options().egress;
+            assert_eq!(egress, Egress { loopback }, "{args:?}");
         }
     }
 

@@ -218,7 +218,7 @@ impl Driver {
             && let (Some(notices), Some(time)) = (&status.notices, status.last_transition_time)
             && s.now.duration_since(time).unsigned_abs() < NOTICE_LIFE
         {
-            self.tell_all(s, notices, status.phase, time, state);
+            self.tell_all(s, notices, status.phase, time, true, state);
         }
         true
     }
@@ -230,12 +230,15 @@ impl Driver {
         now: Timestamp,
         state: &Arc<Mutex<State>>,
     ) {
-        let phase = plan
+        let status = plan.status.as_ref().or(s.canary.status.as_ref());
+        let phase = status.map_or(Phase::New, |status| status.phase);
+        // What a process after this one would take the time of these notices to be.
+        let time = plan
             .status
             .as_ref()
-            .or(s.canary.status.as_ref())
-            .map_or(Phase::New, |status| status.phase);
-        self.tell_all(s, &plan.notices, phase, now, state);
+            .and_then(|next| next.last_transition_time);
+        let now = time.unwrap_or(now);
+        self.tell_all(s, &plan.notices, phase, now, false, state);
     }
 
     fn tell_all(
@@ -244,6 +247,7 @@ impl Driver {
         notices: &[Notice],
         phase: Phase,
         time: Timestamp,
+        again: bool,
         state: &Arc<Mutex<State>>,
     ) {
         if notices.is_empty() {
@@ -266,6 +270,7 @@ impl Driver {
                 phase,
                 time,
                 index,
+                again,
             });
         }
     }

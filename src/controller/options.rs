@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt, path::PathBuf};
 use kube::config::{Config, InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
 use super::lease::Timing;
-use crate::settings::Settings;
+use crate::{measure::Egress, settings::Settings};
 
 /// Everything that `haldane run` was told.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +20,8 @@ pub struct RunOptions {
     pub port: u16,
     /// Leader election; `None` where nobody else runs for sure.
     pub election: Option<Election>,
+    /// Which addresses are called for others.
+    pub egress: Egress,
     /// Alerts of Canaries that name no alert provider.
     pub notifier: Option<Notifier>,
     /// Where every event is posted to.

@@ -16,7 +16,7 @@ pub struct Rule {
 }
 
 /// Verbs on what the operator makes and changes, and never deletes.
-const KEPT: &[&str] = &["get", "list", "watch", "create", "patch"];
+const KEPT: &[&str] = &["list", "watch", "create", "patch"];
 
 const TRACKING: Option<&str> = Some("configTracking.enabled");
 
@@ -25,14 +25,14 @@ pub const RULES: &[Rule] = &[
     Rule {
         group: "flagger.app",
         resources: &["canaries"],
-        verbs: &["get", "list", "watch", "patch"],
+        verbs: &["list", "watch", "patch"],
         reason: "The releases; patched for finalizers and to take back requests that were obeyed.",
         when: None,
     },
     Rule {
         group: "flagger.app",
         resources: &["canaries/status"],
-        verbs: &["patch", "update"],
+        verbs: &["patch"],
         reason: "Where a release stands.",
         when: None,
     },
@@ -46,7 +46,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         group: "flagger.app",
         resources: &["metrictemplates", "alertproviders"],
-        verbs: &["get", "list", "watch"],
+        verbs: &["list", "watch"],
         reason: "What releases are measured by, and who is told.",
         when: None,
     },
@@ -61,7 +61,7 @@ pub const RULES: &[Rule] = &[
         group: "apps",
         resources: &["replicasets"],
         verbs: &["list", "watch"],
-        reason: "Whether a rollout got stuck, and at which revision.",
+        reason: "Which pods are of the wanted revision; only metadata is asked for.",
         when: None,
     },
     Rule {
@@ -96,7 +96,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         group: "",
         resources: &["configmaps"],
-        verbs: &["get", "list", "watch", "create", "patch", "delete"],
+        verbs: &["get", "list", "watch", "create", "patch"],
         reason: "Copies for primaries; only metadata is listed and watched.",
         when: TRACKING,
     },
@@ -122,9 +122,16 @@ pub const RULES: &[Rule] = &[
         when: None,
     },
     Rule {
+        group: "gateway.networking.k8s.io",
+        resources: &["httproutes"],
+        verbs: KEPT,
+        reason: "Routes.",
+        when: None,
+    },
+    Rule {
         group: "",
         resources: &["events"],
-        verbs: &["create", "patch"],
+        verbs: &["create"],
         reason: "What happened, for people.",
         when: None,
     },

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     api::AlertProviderType,
     clock::Clock,
-    measure::{Egress, Network, alert::Chat, publish::Listeners},
+    measure::{Network, alert::Chat, publish::Listeners},
     observe::{Cache, Watches, watch},
     telemetry::{health::Health, metrics::Metrics, serve},
 };
@@ -164,7 +164,7 @@ async fn operate(
     );
     let fence = leadership.clone();
     let driver = Driver::new(Parts {
-        outside: Arc::new(Network::new(client.clone(), Egress::default())),
+        outside: Arc::new(Network::new(client.clone(), options.egress)),
         client,
         cache: Arc::clone(&cache),
         again,

@@ -29,6 +29,8 @@ pub(super) struct Telling {
     pub phase: Phase,
     pub time: Timestamp,
     pub index: usize,
+    /// Whether a process before this one may have told it.
+    pub again: bool,
 }
 
 /// Tells the notices of one Canary, one after the other.
@@ -60,8 +62,9 @@ impl Teller {
     }
 }
 
-/// Alerts and webhooks first, the Event last: the Event marks the notice as told, so that a
-/// crash in between tells it once more rather than never.
+/// Alerts and webhooks first, the Event last: the Event marks the notice as told. A process that
+/// takes over tells a notice again only if its Event is missing, so that a crash in between
+/// neither loses nor repeats it.
 async fn tell(
     applier: &Applier,
     outside: &dyn Outside,
@@ -76,7 +79,11 @@ async fn tell(
         phase,
         time,
         index,
+        again,
     } = telling;
+    if again && write(applier, &canary, &notice, index, time).await != Some(Told::Now) {
+        return;
+    }
     log(&canary, &notice);
     let follow_up = publish(
         &notice,
@@ -91,23 +98,31 @@ async fn tell(
         },
     )
     .await;
-    write(applier, &canary, &notice, index, time).await;
+    if !again {
+        write(applier, &canary, &notice, index, time).await;
+    }
     for (offset, notice) in follow_up.iter().enumerate() {
         log(&canary, notice);
         write(applier, &canary, notice, index + 1000 * (offset + 1), time).await;
     }
 }
 
-async fn write(applier: &Applier, canary: &Canary, notice: &Notice, index: usize, time: Timestamp) {
+/// Writes the Event of a notice; `None` when that is not possible.
+async fn write(
+    applier: &Applier,
+    canary: &Canary,
+    notice: &Notice,
+    index: usize,
+    time: Timestamp,
+) -> Option<Told> {
     let (key, object) = event(canary, notice, index, time);
     let written = (|| applier.tell(&object, &key))
         .retry(ExponentialBuilder::default().with_max_times(4))
         .when(|error| error.category() != "not_leading")
         .await;
-    match written {
-        Ok(Told::Now | Told::Before) => {}
-        Err(error) => tracing::warn!(%error, "event not written"),
-    }
+    written
+        .inspect_err(|error| tracing::warn!(%error, "event not written"))
+        .ok()
 }
 
 fn log(canary: &Canary, notice: &Notice) {

@@ -116,8 +116,9 @@ pub(super) fn ask(
 /// Tells the check from all others of the Canary, and from checks of an edited spec.
 fn id(s: &Snapshot, facts: &Facts, status: &CanaryStatus, purpose: Purpose, next: Step) -> String {
     format!(
-        "{}/{}/{}/{purpose:?}/{next:?}",
+        "{}/{}/{}/{}/{purpose:?}/{next:?}",
         facts.checksum,
+        status.run_time.map(|t| t.to_string()).unwrap_or_default(),
         s.canary.metadata.generation.unwrap_or_default(),
         status.checks.unwrap_or_default(),
     )

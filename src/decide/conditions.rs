@@ -63,7 +63,7 @@ pub(super) fn set(s: &Snapshot, status: &mut CanaryStatus, obstacle: Option<&Obs
         wanted
             .into_iter()
             .map(|(kind, state, reason, message)| {
-                next(&before, kind, state, reason, message, s.now)
+                next(&before, kind, state, reason, message, stamp(s.now))
             })
             .collect(),
     );
@@ -95,6 +95,11 @@ fn next(
             .filter(|old| old.status == state)
             .map_or(Some(now), |old| old.last_transition_time),
     }
+}
+
+/// A time as people read it in a status: whole seconds.
+pub(super) fn stamp(now: Timestamp) -> Timestamp {
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
 /// Status and message of `Promoted`, in Flagger's words.

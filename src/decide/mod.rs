@@ -121,7 +121,7 @@ fn finish(s: &Snapshot, mut d: Draft, mut effects: Vec<Effect>) -> Plan {
     let before = s.canary.status.clone().unwrap_or_default();
     let changed = !conditions::same(&before, &d.status);
     d.status.notices = Some(d.notices.clone()).filter(|n| !n.is_empty());
-    d.status.last_transition_time = Some(s.now);
+    d.status.last_transition_time = Some(conditions::stamp(s.now));
     effects.append(&mut d.effects);
     Plan {
         status: changed.then_some(d.status),

@@ -298,15 +298,16 @@ fn replaced(s: &Snapshot, facts: &Facts, d: &mut Draft) {
 /// The canary is not ready: wait until its deadline, then roll back.
 fn wait_for_canary(s: &Snapshot, facts: &Facts, d: &mut Draft) {
     let why = facts.canary_obstacle(s);
+    let overdue = || format!("progress deadline exceeded: {why}");
     if let Readiness::NotReady { expired: true, .. } = facts.canary {
-        return d.roll_back_because(s, &why);
+        return d.roll_back_because(s, &overdue());
     }
     let started = d.status.started_time.unwrap_or(s.now);
     let deadline = u64::try_from(s.canary.spec.progress_deadline()).unwrap_or_default();
     let deadline = after(started, std::time::Duration::from_secs(deadline));
     let exposed = d.status.canary_weight > 0 || d.status.iterations > 0;
     if !exposed && s.now >= deadline {
-        return d.roll_back_because(s, &format!("progress deadline exceeded: {why}"));
+        return d.roll_back_because(s, &overdue());
     }
     if exposed && facts.canary_endpoints == 0 {
         // Users are sent to a canary that cannot answer: a failed check, once an interval.

@@ -39,17 +39,9 @@ pub struct Cache {
 struct Inner {
     objects: BTreeMap<Key, Arc<Object>>,
     groups: BTreeMap<Topic, BTreeSet<Key>>,
-    /// Own writes that the watch has not shown yet.
-    written: BTreeMap<Key, Written>,
     readers: BTreeMap<Topic, BTreeSet<CanaryKey>>,
     read: BTreeMap<CanaryKey, BTreeSet<Topic>>,
     missing_apis: BTreeSet<Kind>,
-}
-
-/// An own write, and the versions that it is known to come after.
-#[derive(Debug)]
-struct Written {
-    older: BTreeSet<String>,
 }
 
 impl Cache {
@@ -66,20 +58,25 @@ impl Cache {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A watch showed an object.
+    /// A watch began anew and listed an object.
+    pub fn listed(&self, object: Object) {
+        self.put(object, |_| true);
+    }
+
+    /// A watch showed a change of an object, or a write of ours was answered with it. The two
+    /// come over different connections, in any order: the newer state is kept.
     pub fn saw(&self, object: Object) {
-        let mut inner = self.lock();
-        if let Some(written) = inner.written.get(&object.key) {
-            if written.older.contains(&object.resource_version) {
-                return;
-            }
-            inner.written.remove(&object.key);
-        }
+        let version = version(&object);
+        self.put(object, |cached| {
+            version.is_none() || version > self::version(cached)
+        });
+    }
+
+    fn put(&self, object: Object, is_news: impl FnOnce(&Object) -> bool) {
         let object = prune(object);
-        if inner
-            .objects
-            .get(&object.key)
-            .is_some_and(|old| **old == object)
+        let mut inner = self.lock();
+        if let Some(cached) = inner.objects.get(&object.key)
+            && (**cached == object || !is_news(cached))
         {
             return;
         }
@@ -88,41 +85,17 @@ impl Cache {
         self.report(readers);
     }
 
-    /// A write of ours was answered with the object. Until the watch has shown it too, states
-    /// that are known to be older are ignored.
-    pub fn wrote(&self, before: Option<&str>, object: Object) {
+    /// A watch showed that an object is gone.
+    pub fn lost(&self, object: &Object) {
         let mut inner = self.lock();
-        let key = object.key.clone();
-        if inner
+        let recreated = inner
             .objects
-            .get(&key)
-            .is_some_and(|old| old.resource_version == object.resource_version)
-        {
+            .get(&object.key)
+            .is_some_and(|cached| cached.uid != object.uid && version(cached) > version(object));
+        if recreated {
             return;
         }
-        let mut older: BTreeSet<String> = inner
-            .written
-            .remove(&key)
-            .map(|written| written.older)
-            .unwrap_or_default();
-        older.extend(before.map(str::to_owned));
-        older.extend(
-            inner
-                .objects
-                .get(&key)
-                .map(|old| old.resource_version.clone()),
-        );
-        inner.written.insert(key, Written { older });
-        let readers = inner.put(prune(object));
-        drop(inner);
-        self.report(readers);
-    }
-
-    /// A watch showed that an object is gone.
-    pub fn lost(&self, key: &Key) {
-        let mut inner = self.lock();
-        inner.written.remove(key);
-        let readers = inner.remove(key);
+        let readers = inner.remove(&object.key);
         drop(inner);
         self.report(readers);
     }
@@ -140,7 +113,6 @@ impl Cache {
             .collect();
         let mut readers = BTreeSet::new();
         for key in gone {
-            inner.written.remove(&key);
             readers.extend(inner.remove(&key));
         }
         drop(inner);
@@ -319,6 +291,12 @@ pub(super) fn by_apex(name: &str) -> String {
     format!("apex/{name}")
 }
 
+/// The version of an object as a number: servers count one number up for all objects. `None` when
+/// it is not one, or was pruned because it tells nothing.
+fn version(object: &Object) -> Option<u64> {
+    object.resource_version.parse().ok()
+}
+
 /// The groups that an object belongs to.
 fn groups(object: &Object) -> Vec<Topic> {
     let group = |name: String| Topic::Group(object.key.kind, object.key.namespace.clone(), name);
@@ -447,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn own_write_is_not_undone_by_an_older_watch_event() {
+    fn newer_state_is_kept_in_whatever_order_states_come() {
         let (cache, _changed) = cache();
         let key = Key::new(Kind::Service, "n", "s");
         let version = || {
@@ -456,14 +434,12 @@ mod tests {
                 .map(|o| o.resource_version.clone())
         };
         cache.saw(object(Kind::Service, "s", "1", json!({"spec": 1})));
-        cache.wrote(
-            Some("1"),
-            object(Kind::Service, "s", "5", json!({"spec": 2})),
-        );
+        cache.saw(object(Kind::Service, "s", "5", json!({"spec": 2})));
         cache.saw(object(Kind::Service, "s", "1", json!({"spec": 1})));
         assert_eq!(version().as_deref(), Some("5"));
         cache.saw(object(Kind::Service, "s", "7", json!({"spec": 3})));
-        assert_eq!(version().as_deref(), Some("7"));
+        cache.saw(object(Kind::Service, "s", "6", json!({"spec": 2})));
+        assert_eq!(version().as_deref(), Some("7"), "an answer that came late");
     }
 
     #[test]
@@ -486,7 +462,7 @@ mod tests {
         cache.saw(slice("1", false));
         assert_eq!(changed.try_recv(), Ok(canary()));
         assert_eq!(look(), 1);
-        cache.lost(&Key::new(Kind::EndpointSlice, "n", "s-abc"));
+        cache.lost(&slice("3", true));
         assert_eq!(changed.try_recv(), Ok(canary()));
         assert_eq!(look(), 0);
     }

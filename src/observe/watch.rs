@@ -148,7 +148,7 @@ async fn watch_kind(
                 Ok(Event::InitApply(object)) => {
                     if let Some(object) = object {
                         present.insert(object.key.clone());
-                        cache.saw(object);
+                        cache.listed(object);
                     }
                 }
                 Ok(Event::InitDone) => {
@@ -163,7 +163,7 @@ async fn watch_kind(
                 }
                 Ok(Event::Delete(object)) => {
                     if let Some(object) = object {
-                        cache.lost(&object.key);
+                        cache.lost(&object);
                     }
                 }
                 Err(error) => {

@@ -1,9 +1,22 @@
 //! Behaviour against a real Kubernetes API server. `tests/run.sh` brings one up and names it in `HALDANE_TEST_KUBECONFIG`;
 //! without one every test here is ignored.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
+mod chart;
+mod cost;
+mod deletion;
+mod gates;
+mod kit;
+mod outcomes;
+mod revisions;
+mod strategies;
 mod validation;
+mod workloads;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::config::{KubeConfigOptions, Kubeconfig};

@@ -3,11 +3,11 @@
 # The releases; patched for finalizers and to take back requests that were obeyed.
 - apiGroups: ["flagger.app"]
   resources: ["canaries"]
-  verbs: ["get", "list", "watch", "patch"]
+  verbs: ["list", "watch", "patch"]
 # Where a release stands.
 - apiGroups: ["flagger.app"]
   resources: ["canaries/status"]
-  verbs: ["patch", "update"]
+  verbs: ["patch"]
 # Asked for by servers that check who makes a Canary the owner of an object.
 - apiGroups: ["flagger.app"]
   resources: ["canaries/finalizers"]
@@ -15,19 +15,19 @@
 # What releases are measured by, and who is told.
 - apiGroups: ["flagger.app"]
   resources: ["metrictemplates", "alertproviders"]
-  verbs: ["get", "list", "watch"]
+  verbs: ["list", "watch"]
 # Targets are scaled; primaries are made and promoted.
 - apiGroups: ["apps"]
   resources: ["deployments", "daemonsets"]
-  verbs: ["get", "list", "watch", "create", "patch"]
-# Whether a rollout got stuck, and at which revision.
+  verbs: ["list", "watch", "create", "patch"]
+# Which pods are of the wanted revision; only metadata is asked for.
 - apiGroups: ["apps"]
   resources: ["replicasets"]
   verbs: ["list", "watch"]
 # The apex, primary and canary services.
 - apiGroups: [""]
   resources: ["services"]
-  verbs: ["get", "list", "watch", "create", "patch"]
+  verbs: ["list", "watch", "create", "patch"]
 # Whether pods can be reached before they get traffic.
 - apiGroups: ["discovery.k8s.io"]
   resources: ["endpointslices"]
@@ -46,24 +46,28 @@
 # Copies for primaries; only metadata is listed and watched.
 - apiGroups: [""]
   resources: ["configmaps"]
-  verbs: ["get", "list", "watch", "create", "patch", "delete"]
+  verbs: ["get", "list", "watch", "create", "patch"]
 {{- end }}
 # Autoscalers of primaries.
 - apiGroups: ["autoscaling"]
   resources: ["horizontalpodautoscalers"]
-  verbs: ["get", "list", "watch", "create", "patch"]
+  verbs: ["list", "watch", "create", "patch"]
 # Autoscalers of primaries; those of targets are paused.
 - apiGroups: ["keda.sh"]
   resources: ["scaledobjects"]
-  verbs: ["get", "list", "watch", "create", "patch"]
+  verbs: ["list", "watch", "create", "patch"]
 # Routes.
 - apiGroups: ["networking.istio.io"]
   resources: ["virtualservices", "destinationrules"]
-  verbs: ["get", "list", "watch", "create", "patch"]
+  verbs: ["list", "watch", "create", "patch"]
+# Routes.
+- apiGroups: ["gateway.networking.k8s.io"]
+  resources: ["httproutes"]
+  verbs: ["list", "watch", "create", "patch"]
 # What happened, for people.
 - apiGroups: [""]
   resources: ["events"]
-  verbs: ["create", "patch"]
+  verbs: ["create"]
 {{- end }}
 {{- define "haldane.ownRules" -}}
 # Who leads.

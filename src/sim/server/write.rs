@@ -1,0 +1,681 @@
+//! POST, PUT and what PATCH shares with them: the way of an object into the store.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::defect::Defect;
+use super::error::{Cause, Refusal};
+use super::patch::in_version;
+use super::request::{Subresource, Target};
+use super::schema::{Schema, decode_builtin};
+use super::state::{State, WriteOptions, metadata};
+use super::store::{Action, Object};
+use super::{builtin_rules, crd, defaults, managed, meta, structural, validate};
+
+/// What a write answers.
+#[derive(Debug)]
+pub enum Written {
+    /// The object is new (201).
+    Created(Arc<Object>),
+    /// The object changed, or is as it was (200).
+    Updated(Arc<Object>),
+}
+
+impl Written {
+    /// The object.
+    pub fn object(&self) -> &Arc<Object> {
+        match self {
+            Self::Created(object) | Self::Updated(object) => object,
+        }
+    }
+}
+
+impl State {
+    /// Makes a new object.
+    ///
+    /// # Errors
+    /// What the API server refuses: 400, 403, 404, 409 `AlreadyExists`, 422.
+    pub fn create(
+        &mut self,
+        target: &Target,
+        mut new: Value,
+        options: &WriteOptions,
+    ) -> Result<Arc<Object>, Refusal> {
+        let resource = target.resource.clone();
+        check_place(target, &mut new)?;
+        if !new["metadata"]["resourceVersion"]
+            .as_str()
+            .unwrap_or_default()
+            .is_empty()
+        {
+            return Err(Refusal::new(
+                500,
+                "",
+                "resourceVersion should not be set on objects to be created",
+            ));
+        }
+        if let Some(prefix) = new["metadata"]["generateName"].as_str().map(str::to_owned)
+            && new["metadata"]["name"]
+                .as_str()
+                .unwrap_or_default()
+                .is_empty()
+            && !prefix.is_empty()
+        {
+            let room: String = prefix.chars().take(58).collect();
+            new["metadata"]["name"] = Value::from(format!("{room}{}", self.next_suffix()));
+        }
+        let meta = metadata(&mut new);
+        for field in [
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "selfLink",
+            "uid",
+            "creationTimestamp",
+        ] {
+            meta.remove(field);
+        }
+        let mut target = target.clone();
+        new["metadata"]["name"]
+            .as_str()
+            .unwrap_or_default()
+            .clone_into(&mut target.name);
+        self.admit_to_namespace(&target)?;
+        if target.served()?.status
+            && let Some(map) = new.as_object_mut()
+        {
+            map.remove("status");
+        }
+        if !self.has(Defect::NoShaping) {
+            shape(&target, &mut new, options)?;
+        }
+        if !options.applied {
+            let schema = target.served()?.schema.clone();
+            managed::track(&target, &schema, None, &mut new, options, &self.now());
+        }
+        let uid = self.next_uid();
+        let now = self.now();
+        let meta = metadata(&mut new);
+        meta.insert("uid".to_owned(), Value::from(uid));
+        meta.insert("creationTimestamp".to_owned(), Value::from(now));
+        if resource.conduct.generation {
+            meta.insert("generation".to_owned(), Value::from(1));
+        }
+        to_stored(&target, &mut new);
+        if !resource.custom {
+            self.allocate(&resource.plural, &mut new, None);
+            defaults::begin(&resource.plural, &mut new);
+        }
+        if !self.has(Defect::NoChecks) {
+            check(&target, None, &new)?;
+        }
+        if self
+            .store
+            .get(resource.index, &target.namespace, &target.name)
+            .is_some()
+        {
+            if self.has(Defect::ExistsAsConflict) {
+                return Err(target.conflict("it exists"));
+            }
+            return Err(Refusal::already_exists(
+                &resource.group,
+                &resource.plural,
+                &target.name,
+            ));
+        }
+        if options.dry_run && !self.has(Defect::DryRunWrites) {
+            return Ok(Arc::new(Object::new(new)));
+        }
+        let object = self.store.commit(&resource, Action::Added, new);
+        if crd::is_definition(&resource) {
+            return Ok(self.follow_definition(object, false));
+        }
+        Ok(object)
+    }
+
+    /// Gives a Service its addresses and ports.
+    fn allocate(&mut self, plural: &str, new: &mut Value, old: Option<&Value>) {
+        if plural == "services" && !self.has(Defect::NoAllocation) {
+            defaults::allocate_service(new, old, || self.next_number());
+        }
+    }
+
+    /// Replaces an object.
+    ///
+    /// # Errors
+    /// What the API server refuses: 400, 404, 409 `Conflict`, 422.
+    pub fn update(
+        &mut self,
+        target: &Target,
+        mut new: Value,
+        options: &WriteOptions,
+    ) -> Result<Written, Refusal> {
+        let resource = target.resource.clone();
+        let found = self
+            .store
+            .get(resource.index, &target.namespace, &target.name)
+            .cloned();
+        check_place(target, &mut new)?;
+        let said = new["metadata"]["name"].as_str().unwrap_or_default();
+        if said != target.name {
+            return Err(Refusal::bad_request(format!(
+                "the name of the object ({said}) does not match the name on the URL ({})",
+                target.name
+            )));
+        }
+        let Some(old) = found else {
+            if resource.conduct.create_on_update && target.sub.is_none() {
+                metadata(&mut new).remove("resourceVersion");
+                return self.create(target, new, options).map(Written::Created);
+            }
+            return Err(target.not_found());
+        };
+        self.finish(target, &old, new, options)
+            .map(Written::Updated)
+    }
+
+    /// Checks a wanted object against the stored one and stores it.
+    ///
+    /// # Errors
+    /// What the API server refuses: 409 `Conflict`, 422.
+    pub fn finish(
+        &mut self,
+        target: &Target,
+        old: &Arc<Object>,
+        mut new: Value,
+        options: &WriteOptions,
+    ) -> Result<Arc<Object>, Refusal> {
+        let resource = target.resource.clone();
+        if !self.has(Defect::VersionIgnored) {
+            check_version(target, old, &new, options)?;
+        }
+        if !self.has(Defect::NoShaping) {
+            shape(target, &mut new, options)?;
+        }
+        if !options.applied && !self.has(Defect::UpdatesOwnNothing) {
+            let schema = target.served()?.schema.clone();
+            let live = in_version(target, old.value());
+            managed::track(target, &schema, Some(&live), &mut new, options, &self.now());
+        }
+        if !self.has(Defect::StatusNotApart) {
+            narrow(target, old, &mut new);
+        }
+        to_stored(target, &mut new);
+        if !resource.custom {
+            self.allocate(&resource.plural, &mut new, Some(old.value()));
+        }
+        let meta = metadata(&mut new);
+        for field in [
+            "creationTimestamp",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "generation",
+        ] {
+            keep(meta, field, &old.value()["metadata"][field]);
+        }
+        if meta
+            .get("uid")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .is_empty()
+        {
+            keep(meta, "uid", &old.value()["metadata"]["uid"]);
+        }
+        keep(
+            meta,
+            "resourceVersion",
+            &old.value()["metadata"]["resourceVersion"],
+        );
+        if resource.conduct.generation
+            && target.sub != Some(Subresource::Status)
+            && !self.has(Defect::GenerationNever)
+            && (self.has(Defect::GenerationAlways) || wants_new(target, old.value(), &new))
+        {
+            let generation = old.value()["metadata"]["generation"]
+                .as_i64()
+                .unwrap_or_default();
+            new["metadata"]["generation"] = Value::from(generation + 1);
+        }
+        if resource.plural == "daemonsets"
+            && old.value()["spec"]["template"] != new["spec"]["template"]
+        {
+            let count =
+                old.value()["metadata"]["annotations"][defaults::TEMPLATE_GENERATION].as_str();
+            let count: u64 = count
+                .and_then(|count| count.parse().ok())
+                .unwrap_or_default();
+            new["metadata"]["annotations"][defaults::TEMPLATE_GENERATION] =
+                Value::from((count + 1).to_string());
+        }
+        if !self.has(Defect::NoChecks) {
+            check(target, Some(old), &new)?;
+        }
+        if options.dry_run && !self.has(Defect::DryRunWrites) {
+            return Ok(Arc::new(Object::new(new)));
+        }
+        let finalizers = meta::list(&new["metadata"]["finalizers"]).len();
+        let waits = new["metadata"]["deletionGracePeriodSeconds"]
+            .as_i64()
+            .unwrap_or_default()
+            > 0;
+        if old.terminating()
+            && finalizers == 0
+            && !waits
+            && !is_held_namespace(target, &new)
+            && !self.has(Defect::LastFinalizerKeeps)
+        {
+            // the answer still has the version before: only the event tells the new one
+            let answer = Arc::new(Object::new(new));
+            let gone = self
+                .store
+                .commit(&resource, Action::Deleted, old.value().clone());
+            if crd::is_definition(&resource) {
+                self.follow_definition(gone, true);
+            }
+            return Ok(answer);
+        }
+        if same_but_times(old.value(), &new) && !self.has(Defect::IdleWriteCounts) {
+            return Ok(old.clone());
+        }
+        let object = self.store.commit(&resource, Action::Modified, new);
+        if crd::is_definition(&resource) {
+            return Ok(self.follow_definition(object, false));
+        }
+        Ok(object)
+    }
+}
+
+/// Refuses a body of another kind, version or namespace than the path says.
+pub fn check_place(target: &Target, new: &mut Value) -> Result<(), Refusal> {
+    let resource = &target.resource;
+    if !new.is_object() {
+        return Err(Refusal::bad_request(
+            "the object provided is unrecognized: it is not an object",
+        ));
+    }
+    let wanted = resource.api_version(&target.version);
+    let (kind, version) = (new["kind"].as_str(), new["apiVersion"].as_str());
+    if resource.custom && (kind.is_none() || version.is_none()) {
+        return Err(Refusal::bad_request(
+            "Object 'Kind' or 'apiVersion' is missing",
+        ));
+    }
+    let (kind, version) = (kind.unwrap_or(&resource.kind), version.unwrap_or(&wanted));
+    if resource.custom && version == wanted && kind != resource.kind {
+        let name = new["metadata"]["name"].as_str().unwrap_or_default();
+        let text = format!("Invalid value: \"{kind}\": must be {}", resource.kind);
+        let cause = Cause::invalid("kind", text);
+        return Err(Refusal::invalid(&resource.group, kind, name, vec![cause]));
+    }
+    if kind != resource.kind || version != wanted {
+        return Err(Refusal::bad_request(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {} in version \"{wanted}\"",
+            resource.kind
+        )));
+    }
+    new["kind"] = Value::from(resource.kind.clone());
+    new["apiVersion"] = Value::from(wanted);
+    let meta = metadata(new);
+    if !resource.namespaced {
+        meta.remove("namespace");
+        return Ok(());
+    }
+    let said = meta
+        .get("namespace")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    if !said.is_empty() && said != target.namespace {
+        return Err(Refusal::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    meta.insert(
+        "namespace".to_owned(),
+        Value::from(target.namespace.clone()),
+    );
+    Ok(())
+}
+
+/// Lets a write change only what its path may change.
+fn narrow(target: &Target, old: &Object, new: &mut Value) {
+    let has_status = target.served().is_ok_and(|version| version.status);
+    match target.sub {
+        Some(Subresource::Status) => {
+            let status = new["status"].take();
+            let managed = new["metadata"]["managedFields"].clone();
+            let mut kept = old.value().clone();
+            keep(metadata(&mut kept), "managedFields", &managed);
+            if !target.resource.custom {
+                let labels = kept["metadata"]["labels"].take();
+                kept["metadata"] = new["metadata"].take();
+                if target.resource.plural == "deployments" {
+                    keep(metadata(&mut kept), "labels", &labels);
+                }
+            }
+            if let Some(map) = kept.as_object_mut() {
+                keep(map, "status", &status);
+            }
+            *new = kept;
+        }
+        Some(Subresource::Scale) | None => {
+            if has_status && let Some(map) = new.as_object_mut() {
+                keep(map, "status", &old.value()["status"]);
+            }
+        }
+    }
+}
+
+/// Brings an object into the form of its schema: decoded, pruned, defaulted.
+pub fn shape(target: &Target, new: &mut Value, options: &WriteOptions) -> Result<(), Refusal> {
+    let schema = target.served()?.schema.clone();
+    if target.resource.custom {
+        return shape_custom(target, &schema, new, options);
+    }
+    let resource = &target.resource;
+    if crd::is_definition(resource) {
+        crd::default_names(new);
+        return Ok(());
+    }
+    let (kind, version) = (new["kind"].take(), new["apiVersion"].take());
+    let unknown = decode_builtin(&schema, new).map_err(|error| {
+        Refusal::bad_request(format!(
+            "{} in version \"{}\" cannot be handled as a {}: {error}",
+            resource.kind, target.version, resource.kind
+        ))
+    })?;
+    if options.strict && !unknown.is_empty() {
+        return Err(Refusal::bad_request(format!(
+            "{} in version \"{}\" cannot be handled as a {}: strict decoding error: unknown field {unknown:?}",
+            resource.kind, target.version, resource.kind
+        )));
+    }
+    new["kind"] = kind;
+    new["apiVersion"] = version;
+    defaults::fill_in(&resource.plural, new);
+    if let Some(map) = new.as_object_mut() {
+        // looking for the spec of a kind that has none leaves a null
+        map.retain(|key, value| key != "spec" || !value.is_null());
+    }
+    Ok(())
+}
+
+/// Refuses an object that breaks a rule.
+fn check(target: &Target, old: Option<&Object>, new: &Value) -> Result<(), Refusal> {
+    let resource = &target.resource;
+    let mut causes = meta::faults(new, resource);
+    if let Some(old) = old {
+        let changed = meta::change_faults(old, new);
+        // the rules of each kind check the change of metadata once more
+        causes.extend(changed.clone());
+        causes.extend(changed);
+    }
+    if resource.custom {
+        let schema = &target.served()?.schema;
+        causes.extend(validate::faults(schema, new, old.map(Object::value)));
+        causes.extend(scale_faults(target, new));
+    } else if crd::is_definition(resource) {
+        crd::parse(new)?;
+    } else {
+        causes.extend(builtin_rules::faults(
+            &resource.plural,
+            new,
+            old.map(Object::value),
+        ));
+    }
+    if causes.is_empty() {
+        return Ok(());
+    }
+    let name = new["metadata"]["name"].as_str().unwrap_or_default();
+    Err(Refusal::invalid(
+        &resource.group,
+        &resource.kind,
+        name,
+        causes,
+    ))
+}
+
+/// The counts of a custom resource that can be scaled must be counts.
+fn scale_faults(target: &Target, new: &Value) -> Vec<Cause> {
+    let Some(paths) = target
+        .served()
+        .ok()
+        .and_then(|version| version.scale.as_ref())
+    else {
+        return Vec::new();
+    };
+    let mut causes = Vec::new();
+    for path in [&paths.spec, &paths.status] {
+        let found = path.split('.').fold(new, |found, part| {
+            if found.is_object() {
+                &found[part]
+            } else {
+                found
+            }
+        });
+        if !found.is_null() && found.as_i64().is_none_or(|count| count < 0) {
+            let text = format!("Invalid value: {found}: should be a non-negative integer");
+            causes.push(Cause::invalid(format!(".{path}"), text));
+        }
+    }
+    causes
+}
+
+/// Brings a custom resource into the form of its schema.
+fn shape_custom(
+    target: &Target,
+    schema: &Schema,
+    new: &mut Value,
+    options: &WriteOptions,
+) -> Result<(), Refusal> {
+    let resource = &target.resource;
+    let refuse = |error: String| {
+        let version = resource.api_version(&target.version);
+        Refusal::bad_request(format!(
+            "{} in version \"{version}\" cannot be handled: {error}",
+            resource.kind
+        ))
+    };
+    let mut unknown = structural::prune(schema, new);
+    if let Some(shape) = schema.fields.get("metadata") {
+        let more = decode_builtin(shape, &mut new["metadata"]).map_err(refuse)?;
+        unknown.extend(more.into_iter().map(|field| format!("metadata.{field}")));
+    }
+    if options.strict && !unknown.is_empty() {
+        return Err(refuse(format!(
+            "strict decoding error: unknown field {unknown:?}"
+        )));
+    }
+    structural::default(schema, new);
+    Ok(())
+}
+
+/// Refuses a write that was made for another state or another life of the object.
+fn check_version(
+    target: &Target,
+    old: &Object,
+    new: &Value,
+    options: &WriteOptions,
+) -> Result<(), Refusal> {
+    let said = |field: &str| new["metadata"][field].as_str().unwrap_or_default();
+    let revision = said("resourceVersion");
+    if revision.is_empty() || revision == "0" {
+        if !target.resource.conduct.unconditional_update {
+            let cause = Cause::invalid(
+                "metadata.resourceVersion",
+                "Invalid value: 0: must be specified for an update",
+            );
+            let resource = &target.resource;
+            return Err(Refusal::invalid(
+                &resource.group,
+                &resource.plural,
+                &target.name,
+                vec![cause],
+            ));
+        }
+    } else if revision != old.meta("resourceVersion") {
+        return Err(target.conflict(
+            "the object has been modified; please apply your changes to the latest version and try again",
+        ));
+    }
+    let uid = said("uid");
+    if !options.patched && !uid.is_empty() && uid != old.uid() {
+        return Err(target.conflict(&format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            old.uid()
+        )));
+    }
+    Ok(())
+}
+
+/// The version in which objects are kept.
+fn to_stored(target: &Target, new: &mut Value) {
+    if let Some(stored) = target.resource.stored() {
+        new["apiVersion"] = Value::from(target.resource.api_version(&stored.name));
+    }
+}
+
+/// True when nothing differs but the times at which managers wrote.
+fn same_but_times(old: &Value, new: &Value) -> bool {
+    if old == new {
+        return true;
+    }
+    let (before, after) = (
+        meta::list(&old["metadata"]["managedFields"]),
+        meta::list(&new["metadata"]["managedFields"]),
+    );
+    let same_entry = |(before, after): (&Value, &Value)| {
+        [
+            "manager",
+            "operation",
+            "apiVersion",
+            "subresource",
+            "fieldsV1",
+        ]
+        .iter()
+        .all(|field| before[*field] == after[*field])
+    };
+    if before.len() != after.len() || !before.iter().zip(after).all(same_entry) {
+        return false;
+    }
+    let mut dated = new.clone();
+    keep(
+        metadata(&mut dated),
+        "managedFields",
+        &old["metadata"]["managedFields"],
+    );
+    dated == *old
+}
+
+/// Sets a field, or removes it when the value is null.
+pub fn keep(map: &mut serde_json::Map<String, Value>, field: &str, value: &Value) {
+    if value.is_null() {
+        map.remove(field);
+    } else {
+        map.insert(field.to_owned(), value.clone());
+    }
+}
+
+/// True when a write asks for something new, so that the generation counts up.
+fn wants_new(target: &Target, old: &Value, new: &Value) -> bool {
+    if !target.resource.custom {
+        if target.resource.plural == "endpointslices" {
+            return ["endpoints", "ports", "addressType"]
+                .iter()
+                .any(|field| old[*field] != new[*field])
+                || old["metadata"]["labels"] != new["metadata"]["labels"];
+        }
+        return old["spec"] != new["spec"];
+    }
+    let has_status = target.served().is_ok_and(|version| version.status);
+    let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
+        return true;
+    };
+    let counts = |key: &String| key != "metadata" && !(has_status && key == "status");
+    let some = |map: &serde_json::Map<String, Value>, other: &serde_json::Map<String, Value>| {
+        map.iter()
+            .any(|(key, value)| counts(key) && other.get(key) != Some(value))
+    };
+    some(old, new) || some(new, old)
+}
+
+/// True for a namespace whose own finalizer is still there.
+fn is_held_namespace(target: &Target, new: &Value) -> bool {
+    !target.resource.custom
+        && target.resource.plural == "namespaces"
+        && !meta::list(&new["spec"]["finalizers"]).is_empty()
+}
+
+/// The `Scale` of an object.
+pub fn scale_of(target: &Target, object: &Value) -> Result<Value, Refusal> {
+    let paths = target
+        .served()?
+        .scale
+        .as_ref()
+        .ok_or_else(Refusal::no_such_path)?;
+    let count = |path: &str| path.split('.').fold(object, |found, part| &found[part]);
+    let meta = &object["metadata"];
+    let mut scale = json!({
+        "apiVersion": "autoscaling/v1", "kind": "Scale",
+        "metadata": {
+            "name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"],
+            "resourceVersion": meta["resourceVersion"], "creationTimestamp": meta["creationTimestamp"],
+        },
+        "spec": {},
+        "status": {"replicas": count(&paths.status).as_i64().unwrap_or_default()},
+    });
+    let wanted = count(&paths.spec).as_i64().unwrap_or_default();
+    if wanted != 0 {
+        scale["spec"]["replicas"] = Value::from(wanted);
+    }
+    let selector = match &paths.selector {
+        Some(path) => count(path).as_str().unwrap_or_default().to_owned(),
+        None => selector_text(&object["spec"]["selector"]),
+    };
+    if !selector.is_empty() {
+        scale["status"]["selector"] = Value::from(selector);
+    }
+    Ok(scale)
+}
+
+/// Refuses to read the `Scale` of a custom resource that says no count.
+pub fn check_scale(target: &Target, object: &Value) -> Result<(), Refusal> {
+    let paths = target
+        .served()?
+        .scale
+        .as_ref()
+        .ok_or_else(Refusal::no_such_path)?;
+    let found = paths
+        .spec
+        .split('.')
+        .fold(object, |found, part| &found[part]);
+    if !target.resource.custom || !found.is_null() {
+        return Ok(());
+    }
+    let text = format!("the spec replicas field \".{}\" does not exist", paths.spec);
+    let cause = Cause::new("", "", text.clone());
+    Err(Refusal::new(500, "InternalError", text).because(cause))
+}
+
+/// A label selector as text.
+fn selector_text(selector: &Value) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for (key, value) in selector["matchLabels"].as_object().into_iter().flatten() {
+        parts.push(format!("{key}={}", value.as_str().unwrap_or_default()));
+    }
+    for term in meta::list(&selector["matchExpressions"]) {
+        let key = term["key"].as_str().unwrap_or_default();
+        let values: Vec<&str> = meta::list(&term["values"])
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
+        let values = values.join(",");
+        parts.push(match term["operator"].as_str().unwrap_or_default() {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "Exists" => key.to_owned(),
+            _ => format!("!{key}"),
+        });
+    }
+    parts.sort();
+    parts.join(",")
+}

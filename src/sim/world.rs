@@ -1,0 +1,264 @@
+//! A cluster with its users and the operator, on one virtual clock.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::{
+    task::AbortHandle,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    behaviour::Behaviour,
+    controllers::{Behaviours, Controllers},
+    manifests,
+    operator::{Gate, Operator},
+    server::{ApiServer, Object, PatchKind, Refusal},
+};
+use crate::{
+    api::{Canary, Phase, crds},
+    clock::Clock,
+    measure::Outside,
+    settings::Settings,
+};
+
+/// When every world begins: seconds since 1970.
+const EPOCH: i64 = 1_767_225_600;
+
+/// How often a world is looked at while nothing is written.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What a world is like.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What the operator is told at start.
+    pub settings: Settings,
+    /// Number of nodes.
+    pub nodes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            settings: Settings::default(),
+            nodes: 3,
+        }
+    }
+}
+
+/// A cluster with its users and the operator, on one virtual clock.
+pub struct World {
+    server: ApiServer,
+    clock: Clock,
+    start: Instant,
+    options: Options,
+    behaviours: Behaviours,
+    outside: Arc<dyn Outside>,
+    gate: Arc<Gate>,
+    operator: Option<Operator>,
+    lives: u64,
+    tasks: Vec<AbortHandle>,
+}
+
+/// Runs a world to its end, on a clock that jumps whenever everybody waits.
+///
+/// # Errors
+/// When the system gives no thread what a runtime needs.
+pub fn run<F: Future>(world: impl FnOnce() -> F) -> std::io::Result<F::Output> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()?;
+    Ok(runtime.block_on(async { world().await }))
+}
+
+impl World {
+    /// A world with an empty cluster, in which the operator runs. Call it inside [`run`].
+    ///
+    /// # Errors
+    /// When the definitions of the custom resources are not accepted.
+    pub fn new(options: Options, outside: Arc<dyn Outside>) -> Result<Self, Refusal> {
+        let start = Instant::now();
+        let clock = Clock::Virtual {
+            epoch: Timestamp::from_second(EPOCH).unwrap_or(Timestamp::UNIX_EPOCH),
+            start,
+        };
+        let server = ApiServer::new(move || clock.now());
+        for definition in crds::crds() {
+            server.install_crd(serde_json::to_value(definition).unwrap_or_default())?;
+        }
+        for definition in manifests::istio_definitions() {
+            server.install_crd(definition)?;
+        }
+        let gate = Arc::new(Gate::default());
+        server.intercept(gate.clone());
+        let behaviours = Behaviours::default();
+        let controllers =
+            Controllers::new(server.clone(), clock, behaviours.clone(), options.nodes);
+        let tasks = vec![tokio::spawn(controllers.run()).abort_handle()];
+        let mut world = Self {
+            server,
+            clock,
+            start,
+            options,
+            behaviours,
+            outside,
+            gate,
+            operator: None,
+            lives: 0,
+            tasks,
+        };
+        world.start_operator();
+        Ok(world)
+    }
+
+    /// The API server.
+    pub fn server(&self) -> &ApiServer {
+        &self.server
+    }
+
+    /// What stands between the operator and the server.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Time since the world began.
+    pub fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Starts the operator, cutting off the one that runs.
+    pub fn start_operator(&mut self) {
+        self.cut_operator();
+        self.lives += 1;
+        self.operator = Some(Operator::start(
+            &self.server,
+            self.lives,
+            self.clock,
+            self.options.settings.clone(),
+            Arc::clone(&self.outside),
+        ));
+    }
+
+    /// Ends the operator where it stands.
+    pub fn cut_operator(&mut self) {
+        if let Some(operator) = self.operator.take() {
+            operator.cut(&self.gate);
+        }
+    }
+
+    /// Pods of this image behave so from now on.
+    pub fn set_behaviour(&self, image: &str, behaviour: Behaviour) {
+        self.behaviours
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(image.to_owned(), behaviour);
+    }
+
+    /// Creates or replaces an object, as a user does with kubectl.
+    ///
+    /// # Errors
+    /// What the API server refuses.
+    pub fn apply(&self, manifest: Value) -> Result<Arc<Object>, Refusal> {
+        let namespace = manifest["metadata"]["namespace"]
+            .as_str()
+            .unwrap_or("default");
+        self.server.ensure_namespace(namespace);
+        self.server.put(manifest)
+    }
+
+    /// Changes an object by a merge patch, as a user does with kubectl.
+    ///
+    /// # Errors
+    /// What the API server refuses.
+    pub fn patch(
+        &self,
+        resource: (&str, &str),
+        object: (&str, &str),
+        patch: Value,
+    ) -> Result<Arc<Object>, Refusal> {
+        self.server
+            .patch(resource, object, None, PatchKind::Merge, patch)
+    }
+
+    /// A Canary as it stands.
+    pub fn canary(&self, namespace: &str, name: &str) -> Option<Canary> {
+        let object = self
+            .server
+            .get("flagger.app", "canaries", namespace, name)?;
+        serde_json::from_value(object.value().clone()).ok()
+    }
+
+    /// The phase of a Canary; `New` when there is none.
+    pub fn phase(&self, namespace: &str, name: &str) -> Phase {
+        self.canary(namespace, name)
+            .and_then(|canary| canary.status)
+            .map_or(Phase::New, |status| status.phase)
+    }
+
+    /// Messages of the Events about an object, in the order in which they were written.
+    pub fn events(&self, namespace: &str, name: &str) -> Vec<String> {
+        let mut events: BTreeMap<u64, String> = BTreeMap::new();
+        for event in self.server.list("", "events", namespace) {
+            let body = event.value();
+            if body["involvedObject"]["name"] == name {
+                let message = body["message"].as_str().unwrap_or_default();
+                events.insert(event.revision(), message.to_owned());
+            }
+        }
+        events.into_values().collect()
+    }
+
+    /// Lets time pass until the predicate holds; whether it does within `limit`. The world is
+    /// looked at after each write, and each second.
+    pub async fn run_until(
+        &mut self,
+        mut predicate: impl FnMut(&Self) -> bool,
+        limit: Duration,
+    ) -> bool {
+        let end = Instant::now() + limit;
+        let mut revisions = self.server.follow();
+        let mut cut_off = self.gate.cut_off();
+        loop {
+            revisions.borrow_and_update();
+            if predicate(self) {
+                return true;
+            }
+            let now = Instant::now();
+            if now >= end {
+                return false;
+            }
+            tokio::select! {
+                biased;
+                _ = cut_off.changed() => self.start_operator(),
+                _ = revisions.changed() => {}
+                () = sleep_until(end.min(now + LOOK)) => {}
+            }
+        }
+    }
+
+    /// Lets time pass.
+    pub async fn run_for(&mut self, time: Duration) {
+        self.run_until(|_| false, time).await;
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        self.cut_operator();
+    }
+}

@@ -1,0 +1,194 @@
+//! Is the API server in memory equal to a real one?
+//!
+//! A script is a list of requests; earlier answers feed later requests. What a real kube-apiserver answered
+//! is recorded in `transcripts/`, normalised so that two runs are equal. The server in memory must answer
+//! the same. With `HALDANE_TEST_KUBECONFIG` the scripts also run against that cluster (a control plane
+//! without controllers), and with `HALDANE_RECORD=1` its answers become the record.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+mod generated;
+mod normalise;
+mod script;
+mod transcript;
+
+use haldane::sim::server::{ApiServer, Defect};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use script::{Script, run};
+
+/// A server with the custom resources that a script uses.
+fn in_memory(script: &Script) -> ApiServer {
+    let server = ApiServer::new(|| Timestamp::from_second(1_800_000_000).unwrap());
+    for definition in script::definitions() {
+        let plural = definition["spec"]["names"]["plural"].as_str().unwrap();
+        if script
+            .steps
+            .iter()
+            .any(|step| step.request.contains(plural))
+        {
+            server.install_crd(definition.clone()).unwrap();
+        }
+    }
+    server
+}
+
+/// Runs every script of a file, each against a fresh server.
+async fn answers_in_memory(
+    scripts: &[Script],
+    defect: Option<Defect>,
+) -> Vec<(String, Vec<Value>)> {
+    let runs = scripts.iter().map(|script| async move {
+        let server = in_memory(script);
+        if let Some(defect) = defect {
+            server.plant(defect);
+        }
+        let steps = run(script, &server.client(), "t0-memory").await;
+        (script.name.clone(), steps)
+    });
+    futures::future::join_all(runs).await
+}
+
+#[tokio::test]
+async fn server_in_memory_answers_as_the_recorded_one() {
+    let mut differences = Vec::new();
+    let mut compared = 0;
+    for (file, scripts) in script::all() {
+        let recorded = transcript::read(&file);
+        let known = transcript::deviations();
+        for (name, steps) in answers_in_memory(&scripts, None).await {
+            let wanted = recorded
+                .get(&name)
+                .unwrap_or_else(|| panic!("{file}: {name}: no record"));
+            compared += 1;
+            let found = transcript::difference(wanted, &steps);
+            match (found, known.contains_key(&name)) {
+                (None, true) => {
+                    differences.push(format!("{file}: {name}: listed as a deviation but equal"));
+                }
+                (Some(text), false) => differences.push(format!("{file}: {name}: {text}")),
+                (None, false) | (Some(_), true) => {}
+            }
+        }
+    }
+    let count = differences.len();
+    assert!(
+        differences.is_empty(),
+        "{count} of {compared} scripts differ:\n{}",
+        differences.join("\n")
+    );
+}
+
+/// The seeds whose answers are recorded, and the requests of each script.
+const SEEDS: std::ops::Range<u64> = 0..40;
+const LENGTH: usize = 30;
+
+fn generated_scripts(seeds: std::ops::Range<u64>) -> Vec<Script> {
+    seeds.map(|seed| generated::script(seed, LENGTH)).collect()
+}
+
+#[tokio::test]
+async fn generated_scripts_are_answered_as_recorded() {
+    let recorded = transcript::read("generated");
+    let mut differences = Vec::new();
+    for (name, steps) in answers_in_memory(&generated_scripts(SEEDS), None).await {
+        if let Some(text) = transcript::difference(&recorded[&name], &steps) {
+            differences.push(format!("{name}: {text}"));
+        }
+    }
+    let count = differences.len();
+    assert!(
+        differences.is_empty(),
+        "{count} differ:\n{}",
+        differences.join("\n")
+    );
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster (HALDANE_TEST_KUBECONFIG)"]
+async fn generated_scripts_are_answered_as_by_a_real_server() {
+    let client = script::real_client().await;
+    let run_id = std::process::id();
+    let count =
+        std::env::var("HALDANE_SEQUENCES").map_or(SEEDS.end, |count| count.parse().unwrap());
+    let mut answers = Vec::new();
+    let mut differences = Vec::new();
+    for (seed, script) in generated_scripts(0..count).into_iter().enumerate() {
+        let real = run(&script, &client, &format!("t{run_id}-seed-{seed}")).await;
+        let (name, found) = answers_in_memory(std::slice::from_ref(&script), None)
+            .await
+            .remove(0);
+        if let Some(text) = transcript::difference(&real, &found) {
+            differences.push(format!("{name}: {text}"));
+        }
+        answers.push((name, real));
+    }
+    if std::env::var("HALDANE_RECORD").is_ok() {
+        answers.truncate(usize::try_from(SEEDS.end).unwrap());
+        transcript::write("generated", &answers);
+    }
+    let total = differences.len();
+    assert!(
+        differences.is_empty(),
+        "{total} of {count} differ:\n{}",
+        differences.join("\n")
+    );
+}
+
+/// True when some recorded answer tells the broken server from the real one.
+async fn is_noticed(defect: Defect) -> bool {
+    for (file, scripts) in script::all() {
+        let recorded = transcript::read(&file);
+        let known = transcript::deviations();
+        for (name, steps) in answers_in_memory(&scripts, Some(defect)).await {
+            if !known.contains_key(&name)
+                && transcript::difference(&recorded[&name], &steps).is_some()
+            {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+#[tokio::test]
+async fn every_planted_defect_is_noticed() {
+    let found = futures::future::join_all(Defect::ALL.map(is_noticed)).await;
+    let missed: Vec<Defect> = Defect::ALL
+        .into_iter()
+        .zip(found)
+        .filter_map(|(defect, noticed)| (!noticed).then_some(defect))
+        .collect();
+    assert!(missed.is_empty(), "not noticed: {missed:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster (HALDANE_TEST_KUBECONFIG)"]
+async fn recorded_answers_are_those_of_a_real_server() {
+    let client = script::real_client().await;
+    let run_id = std::process::id();
+    let mut differences = Vec::new();
+    for (file, scripts) in script::all() {
+        let mut answers = Vec::new();
+        for (index, script) in scripts.iter().enumerate() {
+            let space = format!("t{run_id}-{}-{index}", file.replace('_', "-"));
+            answers.push((script.name.clone(), run(script, &client, &space).await));
+        }
+        if std::env::var("HALDANE_RECORD").is_ok() {
+            transcript::write(&file, &answers);
+            continue;
+        }
+        let recorded = transcript::read(&file);
+        for (name, steps) in answers {
+            if let Some(text) = transcript::difference(&recorded[&name], &steps) {
+                differences.push(format!("{file}: {name}: {text}"));
+            }
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}

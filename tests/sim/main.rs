@@ -1,0 +1,9 @@
+//! Releases in the embedded world, by the operator's own code.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+mod releases;
