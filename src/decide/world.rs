@@ -53,7 +53,7 @@ fn safe_traffic(facts: &Facts, wanted: &Traffic) -> Option<Traffic> {
     let live = facts.live.map_or(0, |weights| weights.canary);
     let more = wanted.canary_weight > live || (wanted.ab && live == 0);
     let less = wanted.canary_weight < live && !wanted.ab;
-    if less && facts.primary_endpoints == 0 && facts.canary_endpoints > 0 {
+    if less && facts.primary_endpoints == 0 && facts.canary_pods > 0 {
         return None;
     }
     let mut traffic = wanted.clone();
@@ -112,7 +112,7 @@ pub(super) fn converge(
     if users_on_route {
         // Somebody may have pointed the apex at the target: users stay there while they would
         // find no pods at the primary.
-        if facts.primary_endpoints > 0 || facts.canary_endpoints == 0 {
+        if facts.primary_endpoints > 0 || facts.canary_pods == 0 {
             effects.extend(apex_effect(s, facts)?);
         }
         if !leaves && let Some(traffic) = &traffic {
