@@ -87,6 +87,7 @@ async fn harried(test: &str, flags: &[&str]) {
         scene.is_told(&advance, releases).await;
     }
     assert_eq!(scene.times_told("Canary failed!"), 0);
+    scene.served_its_users();
 }
 
 #[tokio::test]
@@ -134,6 +135,7 @@ async fn second_replica_goes_on_when_the_leader_is_killed_or_told_to_stop() {
     scene.reaches(Phase::Succeeded).await;
     scene.runs("podinfo-primary", "podinfo:3", 1).await;
     scene.routes(&[0, 20, 60, 0, 20, 60, 0]).await;
+    scene.served_its_users();
 }
 
 #[tokio::test]
