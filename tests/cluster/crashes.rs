@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use haldane::api::Phase;
+use haldane::{api::Phase, object::Kind};
+use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use crate::kit::{Flow, Operator, Scene, canary};
@@ -87,6 +88,7 @@ async fn harried(test: &str, flags: &[&str]) {
         scene.is_told(&advance, releases).await;
     }
     assert_eq!(scene.times_told("Canary failed!"), 0);
+    scene.served_its_users();
 }
 
 #[tokio::test]
@@ -100,6 +102,39 @@ async fn operator_that_is_killed_at_any_moment_ends_each_release_once() {
         harried("killed-c", &elected),
         harried("killed-d", &elected),
     );
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane (tests/run.sh)"]
+async fn rollback_and_deletion_end_also_when_the_operator_is_killed_again_and_again() {
+    let policy = canary("podinfo")
+        .weights(&[20, 60])
+        .threshold(1)
+        .success_rate(99)
+        .spec(json!({ "revertOnDeletion": true }));
+    let scene = Scene::with("killed-back", policy).await;
+    let kills = Cell::new(0);
+    let flags = ["--enable-leader-election=false"];
+    let story = async {
+        scene.reaches(Phase::Initialized).await;
+        scene.release("podinfo:2").await;
+        scene.passes("weight 20", |m| m.weight == 20).await;
+        scene.flow(Flow::FAILING);
+        scene.reaches(Phase::Failed).await;
+        scene.runs("podinfo", "podinfo:2", 0).await;
+        scene.routes(&[0, 20, 0]).await;
+        scene.is_told("Canary failed!", 1).await;
+        scene.served_its_users();
+        scene.delete(Kind::Canary, "podinfo").await;
+        scene.gone(Kind::Canary, "podinfo").await;
+        scene.runs("podinfo", "podinfo:2", 1).await;
+        scene.gone(Kind::Deployment, "podinfo-primary").await;
+    };
+    tokio::select! {
+        () = story => {}
+        () = kill_again_and_again(&scene, &flags, &kills) => unreachable!("the last one lives"),
+    }
+    assert!(kills.get() > 1);
 }
 
 fn leads(page: &str) -> bool {
@@ -134,6 +169,7 @@ async fn second_replica_goes_on_when_the_leader_is_killed_or_told_to_stop() {
     scene.reaches(Phase::Succeeded).await;
     scene.runs("podinfo-primary", "podinfo:3", 1).await;
     scene.routes(&[0, 20, 60, 0, 20, 60, 0]).await;
+    scene.served_its_users();
 }
 
 #[tokio::test]

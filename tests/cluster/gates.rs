@@ -66,6 +66,7 @@ async fn traffic_gate_holds_the_weight_and_promotion_gate_the_promotion() {
     scene.reaches(Phase::Succeeded).await;
     scene.told("Confirm-promotion check promotion passed").await;
     scene.runs("podinfo-primary", "podinfo:2", 1).await;
+    scene.served_its_users();
 }
 
 #[tokio::test]
@@ -90,6 +91,7 @@ async fn rollback_hook_that_agrees_rolls_the_release_back() {
     scene.told("manual webhook invoked").await;
     scene.runs("podinfo", "podinfo:2", 0).await;
     scene.routes(&[0, 10, 0]).await;
+    scene.served_its_users();
 }
 
 fn is_settled(canary: &Canary) -> bool {
@@ -125,6 +127,7 @@ async fn release_is_paused_resumed_and_promoted_on_request() {
         .await;
     scene.runs("podinfo-primary", "podinfo:2", 1).await;
     scene.routes(&[0, 10, 20, 0]).await;
+    scene.served_its_users();
 }
 
 #[tokio::test]
@@ -145,6 +148,7 @@ async fn release_is_aborted_and_retried_on_request() {
     scene.reaches(Phase::Succeeded).await;
     scene.runs("podinfo-primary", "podinfo:2", 1).await;
     scene.routes(&[0, 50, 0, 50, 0]).await;
+    scene.served_its_users();
 }
 
 #[tokio::test]
@@ -162,6 +166,7 @@ async fn release_without_analysis_is_promoted_when_ready() {
     scene.runs("podinfo-primary", "podinfo:2", 1).await;
     scene.runs("podinfo", "podinfo:2", 0).await;
     scene.routes(&[0]).await;
+    scene.served_its_users();
 }
 
 #[tokio::test]

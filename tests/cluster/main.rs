@@ -11,6 +11,7 @@ mod chart;
 mod cost;
 mod crashes;
 mod deletion;
+mod drift;
 mod gates;
 mod kit;
 mod outcomes;

@@ -79,6 +79,7 @@ async fn release_whose_checks_pass_is_promoted_step_by_step() {
         scene.told(&text).await;
         assert_eq!(scene.times_told(&text), 1, "{text}");
     }
+    scene.served_its_users();
 }
 
 #[tokio::test]
@@ -99,6 +100,7 @@ async fn release_with_errors_is_rolled_back() {
     scene.runs("podinfo", "podinfo:2", 0).await;
     scene.runs("podinfo-primary", "podinfo:1", 1).await;
     scene.routes(&[0, 50, 0]).await;
+    scene.served_its_users();
 }
 
 #[tokio::test]
@@ -119,6 +121,7 @@ async fn release_that_is_slow_is_rolled_back() {
     scene.told("failed checks threshold reached 1").await;
     scene.runs("podinfo-primary", "podinfo:1", 1).await;
     scene.routes(&[0, 50, 0]).await;
+    scene.served_its_users();
 }
 
 #[tokio::test]
@@ -170,6 +173,7 @@ async fn release_that_a_webhook_refuses_is_rolled_back() {
         })
         .await;
     scene.told("Post-rollout check cleanup passed").await;
+    scene.served_its_users();
 }
 
 #[tokio::test]
@@ -191,6 +195,7 @@ async fn release_that_never_becomes_ready_is_rolled_back_at_its_deadline() {
     scene.runs("podinfo", "podinfo:broken", 0).await;
     scene.runs("podinfo-primary", "podinfo:1", 1).await;
     scene.routes(&[0]).await;
+    scene.served_its_users();
 }
 
 #[tokio::test]
@@ -213,4 +218,5 @@ async fn promotion_whose_primary_fails_leaves_users_on_proven_pods() {
     scene.release("podinfo:3").await;
     scene.reaches(Phase::Succeeded).await;
     scene.runs("podinfo-primary", "podinfo:3", 1).await;
+    scene.served_its_users();
 }

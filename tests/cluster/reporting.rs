@@ -26,6 +26,7 @@ async fn checks_fail_while_the_metrics_server_is_gone() {
     scene.told("failed checks threshold reached 2").await;
     scene.routes(&[0, 20, 0]).await;
     scene.runs("podinfo-primary", "podinfo:1", 1).await;
+    scene.served_its_users();
 }
 
 #[tokio::test]
@@ -47,6 +48,7 @@ async fn abort_needs_no_metrics_server() {
 
     scene.told("on request (abort)").await;
     scene.routes(&[0, 20, 0]).await;
+    scene.served_its_users();
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ async fn revision_that_arrives_during_analysis_replaces_the_one_analysed() {
     let outcomes: Vec<_> = canary.status.unwrap().history.unwrap();
     let outcomes: Vec<_> = outcomes.iter().map(|r| r.outcome.as_str()).collect();
     assert_eq!(outcomes, ["Succeeded", "Superseded"]);
+    scene.served_its_users();
 }
 
 #[tokio::test]
@@ -47,6 +48,7 @@ async fn revert_during_analysis_ends_the_release() {
     assert_eq!(after["spec"], before["spec"]);
     scene.routes(&[0, 50, 0]).await;
     assert_eq!(scene.times_told("Promotion completed!"), 0);
+    scene.served_its_users();
 }
 
 #[tokio::test]

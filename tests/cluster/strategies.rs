@@ -75,6 +75,7 @@ async fn blue_green_release_switches_all_users_at_once() {
     scene.told("Routing all traffic to primary").await;
     scene.runs("podinfo-primary", "podinfo:2", 1).await;
     scene.routes(&[0, 100, 0]).await;
+    scene.served_its_users();
 }
 
 #[tokio::test]
@@ -130,6 +131,7 @@ async fn mirroring_release_copies_requests_before_it_takes_any() {
         .await;
     scene.reaches(Phase::Succeeded).await;
     scene.routes(&[0, 50, 0]).await;
+    scene.served_its_users();
 }
 
 #[tokio::test]
@@ -194,4 +196,5 @@ async fn promotion_in_steps_gives_the_primary_its_users_back_little_by_little() 
 
     scene.told("primary weight 80").await;
     scene.routes(&[0, 50, 20, 0]).await;
+    scene.served_its_users();
 }

@@ -52,6 +52,7 @@ async fn left_by_flagger(scene: &Scene) {
             }))
             .await;
     }
+    scene.has_endpoints("podinfo-primary").await;
     scene
         .create(json!({
             "apiVersion": "networking.istio.io/v1beta1", "kind": "VirtualService",
@@ -64,12 +65,6 @@ async fn left_by_flagger(scene: &Scene) {
                 ]}],
             },
         }))
-        .await;
-    scene.runs("podinfo-primary", "podinfo:1", 1).await;
-    scene
-        .sees(Kind::Deployment, "podinfo-primary", "is ready", |d| {
-            d["status"]["readyReplicas"] == 1
-        })
         .await;
     let status = json!({
         "phase": "Succeeded", "failedChecks": 0, "canaryWeight": 0, "iterations": 0,
@@ -130,6 +125,7 @@ async fn canary_of_flagger_is_taken_over_without_a_release() {
         route_before["metadata"]["uid"]
     );
     assert_eq!(route_after["spec"]["hosts"], route_before["spec"]["hosts"]);
+    scene.served_its_users();
 }
 
 #[tokio::test]
@@ -145,4 +141,5 @@ async fn revision_that_arrived_while_nobody_looked_is_released_after_the_take_ov
     scene.reaches(Phase::Succeeded).await;
     scene.runs("podinfo-primary", "podinfo:2", 1).await;
     scene.routes(&[0, 50, 0]).await;
+    scene.served_its_users();
 }

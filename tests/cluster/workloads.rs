@@ -80,7 +80,10 @@ async fn autoscaler_of_the_primary_follows_that_of_the_workload() {
 #[ignore = "needs a control plane (tests/run.sh)"]
 async fn daemon_set_is_released_and_rests_by_node_selector() {
     let policy = canary("podinfo").spec(json!({ "targetRef": { "kind": "DaemonSet" } }));
-    let workload = workload("DaemonSet", "podinfo", "podinfo:1");
+    let mut workload = workload("DaemonSet", "podinfo", "podinfo:1");
+    // On a single Node users would wait for the primary's only pod.
+    workload["spec"]["updateStrategy"] =
+        json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } });
     let scene = Scene::of("daemon-set", workload, policy).await;
     let _operator = Operator::start(&scene);
     scene.reaches(Phase::Initialized).await;
@@ -112,4 +115,5 @@ async fn daemon_set_is_released_and_rests_by_node_selector() {
         .await;
     scene.sees(Kind::DaemonSet, "podinfo", "rests", rests).await;
     scene.routes(&[0, 50, 0]).await;
+    scene.served_its_users();
 }

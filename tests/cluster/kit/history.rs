@@ -12,7 +12,7 @@ use haldane::{
     api::{Canary, Phase},
     object::Kind,
 };
-use k8s_openapi::api::core::v1::Event as Told;
+use k8s_openapi::api::{core::v1::Event as Told, discovery::v1::EndpointSlice};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::DynamicObject,
@@ -56,6 +56,15 @@ impl fmt::Display for Moment {
     }
 }
 
+/// Something that decides whether users are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Supply {
+    /// The canary's weight in the route.
+    Weight(i64),
+    /// Ready endpoints of a service.
+    Endpoints(String, usize),
+}
+
 /// What was seen so far.
 #[derive(Debug, Default)]
 pub struct History {
@@ -67,6 +76,45 @@ pub struct History {
     pub routed: Vec<i64>,
     /// The messages of the events, by the name of their Canary.
     pub told: Vec<(String, String)>,
+    /// By resource version: one etcd counts all kinds, so this is the order in which it happened.
+    supply: BTreeMap<u64, Supply>,
+    /// Ready endpoints by slice.
+    slices: BTreeMap<String, (String, usize)>,
+}
+
+impl History {
+    /// Ready endpoints of a service.
+    pub fn endpoints(&self, service: &str) -> usize {
+        let slices = self.slices.values();
+        slices.filter(|(of, _)| of == service).map(|(_, n)| n).sum()
+    }
+
+    /// The moments at which the route sent users to a service without ready endpoints.
+    pub fn outages(&self) -> Vec<String> {
+        let mut weight = None;
+        let mut ready = BTreeMap::new();
+        let mut outages = Vec::new();
+        for (version, supply) in &self.supply {
+            match supply {
+                Supply::Weight(now) => weight = Some(*now),
+                Supply::Endpoints(service, count) => {
+                    ready.insert(service.as_str(), *count);
+                }
+            }
+            let Some(weight) = weight else { continue };
+            for (service, share) in [
+                ("podinfo-canary", weight),
+                ("podinfo-primary", 100 - weight),
+            ] {
+                if share > 0 && ready.get(service).is_none_or(|count| *count == 0) {
+                    outages.push(format!(
+                        "at {version} ({supply:?}) {service} has {share} % of users and no endpoint"
+                    ));
+                }
+            }
+        }
+        outages
+    }
 }
 
 /// Watches a namespace into a history, for ever.
@@ -81,6 +129,12 @@ pub async fn record(client: Client, namespace: String, history: watch::Sender<Hi
             saw_canary
         ),
         follow(routes, Config::default(), &history, saw_route),
+        follow(
+            Api::namespaced(client.clone(), &namespace),
+            Config::default(),
+            &history,
+            saw_endpoints
+        ),
         follow(
             Api::namespaced(client, &namespace),
             about_canaries,
@@ -110,10 +164,43 @@ async fn follow<K>(
 fn saw_route(history: &mut History, event: Event<DynamicObject>) {
     if let Event::Apply(route) | Event::InitApply(route) = event
         && let Some(weight) = canary_weight(&route.data)
-        && history.routed.last() != Some(&weight)
     {
-        history.routed.push(weight);
+        let version = version(&route);
+        history.supply.insert(version, Supply::Weight(weight));
+        if history.routed.last() != Some(&weight) {
+            history.routed.push(weight);
+        }
     }
+}
+
+fn saw_endpoints(history: &mut History, event: Event<EndpointSlice>) {
+    let (slice, gone) = match event {
+        Event::Apply(slice) | Event::InitApply(slice) => (slice, false),
+        Event::Delete(slice) => (slice, true),
+        Event::Init | Event::InitDone => return,
+    };
+    let Some(service) = slice.labels().get("kubernetes.io/service-name").cloned() else {
+        return;
+    };
+    let ready = slice
+        .endpoints
+        .iter()
+        .filter(|endpoint| {
+            let conditions = endpoint.conditions.as_ref();
+            !gone && conditions.is_some_and(|c| c.ready == Some(true))
+        })
+        .count();
+    history
+        .slices
+        .insert(slice.name_any(), (service.clone(), ready));
+    let total = history.endpoints(&service);
+    let supply = Supply::Endpoints(service, total);
+    history.supply.insert(version(&slice), supply);
+}
+
+/// The resource version of an object.
+fn version(object: &impl ResourceExt) -> u64 {
+    object.resource_version().unwrap().parse().unwrap()
 }
 
 fn saw_event(history: &mut History, event: Event<Told>) {

@@ -1,6 +1,6 @@
 //! A receiver of webhooks and alerts: notes what it gets, and answers as it is told.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::pending, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -10,6 +10,9 @@ use axum::{
 };
 use serde_json::Value;
 use tokio::{net::TcpListener, sync::watch, time::timeout};
+
+/// Stands for no answer at all.
+const HANG: u16 = 0;
 
 /// What was received and what is answered, by path.
 #[derive(Debug, Default)]
@@ -47,6 +50,11 @@ impl Hooks {
             desk.answers
                 .insert(path.to_owned(), (status, body.to_owned()));
         });
+    }
+
+    /// From now on, leaves calls of a path without an answer.
+    pub fn hang(&self, path: &str) {
+        self.answer(path, HANG, "");
     }
 
     /// What a path has received so far.
@@ -96,5 +104,8 @@ async fn receive(
         .get(&path)
         .cloned()
         .unwrap_or((200, String::new()));
+    if status == HANG {
+        pending::<()>().await;
+    }
     (StatusCode::from_u16(status).unwrap(), text)
 }

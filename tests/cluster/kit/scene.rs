@@ -271,6 +271,20 @@ impl Scene {
         .await;
     }
 
+    /// Waits until a service has ready endpoints.
+    pub async fn has_endpoints(&self, service: &str) {
+        self.until(&format!("{service} has endpoints"), |history| {
+            (history.endpoints(service) > 0).then_some(())
+        })
+        .await;
+    }
+
+    /// Asserts that the route never sent users to a service without ready endpoints.
+    pub fn served_its_users(&self) {
+        let outages = self.history.borrow().outages();
+        assert!(outages.is_empty(), "{outages:#?}\n{}", self.report());
+    }
+
     /// Waits until something is found in the history.
     async fn until<T>(&self, what: &str, find: impl Fn(&History) -> Option<T>) -> T {
         let mut changes = self.history.clone();
