@@ -90,9 +90,15 @@ impl Facts {
             })?;
         }
         let capabilities = router.capabilities();
+        // Connections have no headers and cannot be copied.
+        let requests = spec
+            .service
+            .as_ref()
+            .is_none_or(|service| !service.is_tcp());
         let abilities = Abilities {
             weights: capabilities.weights,
-            mirror: capabilities.mirror,
+            headers: capabilities.headers && requests,
+            mirror: capabilities.mirror && requests,
         };
         let revision = workload::revision(target);
         let (configs, missing_config) = configs(s, target);

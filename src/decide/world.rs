@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 use crate::{
-    api::{AutoscalerKind, CHECKSUM, Phase, Strategy, status::CanaryStatus},
+    api::{AutoscalerKind, Phase, Strategy, status::CanaryStatus},
     object::{Key, Kind, Object, Want},
     observe::Snapshot,
     plan::{Effect, Precondition},
@@ -16,6 +16,7 @@ use crate::{
 };
 
 use super::{
+    copies,
     draft::{Draft, after},
     facts::{Facts, Obstacle},
 };
@@ -233,29 +234,6 @@ fn must_promote(s: &Snapshot, facts: &Facts, status: &CanaryStatus) -> bool {
         && facts.is_applied(status)
 }
 
-/// Copies of the target's configs whose data differ from what is to be released.
-fn copies(s: &Snapshot, facts: &Facts, effects: &mut Vec<Effect>) {
-    for (key, config) in &s.configs {
-        let (Some(checksum), Some(name)) = (
-            &config.checksum,
-            facts.copies.get(&(key.kind, key.name.clone())),
-        ) else {
-            continue;
-        };
-        let found = s
-            .object(key.kind, name)
-            .and_then(|copy| copy.annotations.get(CHECKSUM));
-        if found != Some(checksum) {
-            let mut copy =
-                workload::config_copy(&s.canary, &s.settings, &config.object, checksum, name);
-            copy.to
-                .annotations
-                .insert(CHECKSUM.to_owned(), checksum.clone());
-            effects.push(Effect::CopyConfig(copy));
-        }
-    }
-}
-
 fn create_primary(
     s: &Snapshot,
     facts: &Facts,
@@ -283,7 +261,7 @@ fn create_primary(
             ),
         });
     }
-    copies(s, facts, effects);
+    copies::copy(s, facts, effects);
     let want = workload::primary(
         &s.canary,
         &s.settings,
@@ -309,7 +287,8 @@ fn promote_primary(
     if !must_promote(s, facts, status) || primary.key.kind == Kind::Service {
         return Ok(());
     }
-    copies(s, facts, effects);
+    copies::keep(s, facts, effects);
+    copies::copy(s, facts, effects);
     let change = workload::promotion(
         &s.canary,
         &s.settings,
@@ -329,10 +308,11 @@ fn restore_primary(s: &Snapshot, facts: &Facts, status: &CanaryStatus, effects: 
         return;
     };
     if status.phase == Phase::Failed && facts.primary_is_applied(&s.canary, status) {
-        effects.extend(
-            workload::restoration(primary)
-                .map(|change| patch(primary, change, "restore the revision before")),
-        );
+        let Some(change) = workload::restoration(primary) else {
+            return;
+        };
+        copies::restore(s, primary, effects);
+        effects.push(patch(primary, change, "restore the revision before"));
     }
 }
 

@@ -56,7 +56,12 @@ fn release_with_a_rollback_hook_that_agrees_is_rolled_back_at_once() {
     let mut toy = progressing(hook, 40);
     toy.flipped.insert("back".to_owned());
     toy.run(20);
-    assert_eq!((toy.phase(), toy.weight()), (Phase::Failed, 0.0), "{}", toy.story());
+    assert_eq!(
+        (toy.phase(), toy.weight()),
+        (Phase::Failed, 0.0),
+        "{}",
+        toy.story()
+    );
     assert_eq!(toy.told("manual webhook invoked"), 1);
 }
 
@@ -79,7 +84,12 @@ fn release_replaced_by_another_revision_starts_again_at_zero() {
     let mut toy = progressing("", 40);
     toy.push("podinfo:3");
     toy.look();
-    assert_eq!((toy.phase(), toy.weight()), (Phase::Progressing, 0.0), "{}", toy.story());
+    assert_eq!(
+        (toy.phase(), toy.weight()),
+        (Phase::Progressing, 0.0),
+        "{}",
+        toy.story()
+    );
     assert_eq!(toy.status().history.unwrap()[0].outcome, "Superseded");
     toy.run(1200);
     assert_eq!(toy.phase(), Phase::Succeeded);
@@ -92,9 +102,15 @@ fn release_taken_back_ends_without_a_promotion() {
     let primary = toy.get(Kind::Deployment, "podinfo-primary")["metadata"]["generation"].clone();
     toy.push("podinfo:1");
     toy.run(600);
-    assert_eq!((toy.phase(), toy.weight(), toy.replicas("podinfo")), (Phase::Succeeded, 0.0, 0));
+    assert_eq!(
+        (toy.phase(), toy.weight(), toy.replicas("podinfo")),
+        (Phase::Succeeded, 0.0, 0)
+    );
     assert_eq!(toy.status().history.unwrap()[0].outcome, "Reverted");
-    assert_eq!(toy.get(Kind::Deployment, "podinfo-primary")["metadata"]["generation"], primary);
+    assert_eq!(
+        toy.get(Kind::Deployment, "podinfo-primary")["metadata"]["generation"],
+        primary
+    );
     toy.assert_at_rest();
 }
 
@@ -104,10 +120,16 @@ fn release_of_a_config_alone_is_analysed_and_promoted_with_its_copy() {
     toy.put(config("red"));
     toy.look();
     assert_eq!(toy.phase(), Phase::Progressing, "{}", toy.story());
-    assert_eq!(toy.get(Kind::ConfigMap, "settings-primary")["data"]["color"], "blue");
+    assert_eq!(
+        toy.get(Kind::ConfigMap, "settings-primary")["data"]["color"],
+        "blue"
+    );
     toy.run(1200);
     assert_eq!(toy.phase(), Phase::Succeeded, "{}", toy.story());
-    assert_eq!(toy.get(Kind::ConfigMap, "settings-primary")["data"]["color"], "red");
+    assert_eq!(
+        toy.get(Kind::ConfigMap, "settings-primary")["data"]["color"],
+        "red"
+    );
 }
 
 #[test]
@@ -117,7 +139,13 @@ fn release_whose_config_is_missing_waits_and_says_which() {
     toy.push("podinfo:2");
     toy.run(600);
     assert_eq!(toy.phase(), Phase::Initialized, "{}", toy.story());
-    assert_eq!(toy.told("configmap settings.test not found") + toy.told("ConfigMap settings.test not found"), 1, "{}", toy.story());
+    assert_eq!(
+        toy.told("configmap settings.test not found")
+            + toy.told("ConfigMap settings.test not found"),
+        1,
+        "{}",
+        toy.story()
+    );
     toy.put(config("blue"));
     toy.run(1200);
     assert_eq!(toy.image("podinfo-primary"), "podinfo:2", "{}", toy.story());
@@ -128,14 +156,30 @@ fn release_that_never_gets_ready_fails_at_its_own_deadline() {
     let mut toy = initialized("");
     // The revision comes long after the Canary: its time counts from its own start.
     toy.run(5000);
-    toy.workloads.faults.broken.insert(("podinfo".into(), "podinfo:2".into()));
-    toy.edit(Kind::Deployment, "podinfo", &json!({"spec": {"progressDeadlineSeconds": 9999}}));
+    toy.workloads
+        .faults
+        .broken
+        .insert(("podinfo".into(), "podinfo:2".into()));
+    toy.edit(
+        Kind::Deployment,
+        "podinfo",
+        &json!({"spec": {"progressDeadlineSeconds": 9999}}),
+    );
     toy.push("podinfo:2");
     toy.run(119);
     assert_eq!(toy.phase(), Phase::Progressing, "{}", toy.story());
     toy.run(1);
-    assert_eq!((toy.phase(), toy.weight()), (Phase::Failed, 0.0), "{}", toy.story());
-    assert_eq!(toy.told("Rolling back podinfo.test"), 1, "a rollback is told");
+    assert_eq!(
+        (toy.phase(), toy.weight()),
+        (Phase::Failed, 0.0),
+        "{}",
+        toy.story()
+    );
+    assert_eq!(
+        toy.told("Rolling back podinfo.test"),
+        1,
+        "a rollback is told"
+    );
 }
 
 #[test]
@@ -143,7 +187,12 @@ fn release_whose_pods_all_fail_mid_way_is_rolled_back_by_the_threshold() {
     let mut toy = progressing("", 40);
     toy.workloads.faults.down.insert("podinfo".into());
     toy.run(60);
-    assert_eq!((toy.phase(), toy.weight()), (Phase::Failed, 0.0), "{}", toy.story());
+    assert_eq!(
+        (toy.phase(), toy.weight()),
+        (Phase::Failed, 0.0),
+        "{}",
+        toy.story()
+    );
 }
 
 #[test]
@@ -151,11 +200,20 @@ fn release_with_an_edited_spec_keeps_its_weight() {
     let mut toy = progressing("", 40);
     toy.edit_spec("{service: {timeout: 5s}, analysis: {stepWeight: 30}}");
     toy.look();
-    assert_eq!((toy.weight(), toy.status().canary_weight), (40.0, 40), "{}", toy.story());
+    assert_eq!(
+        (toy.weight(), toy.status().canary_weight),
+        (40.0, 40),
+        "{}",
+        toy.story()
+    );
     let route = toy.get(Kind::VirtualService, "podinfo").to_string();
     assert!(route.contains("\"timeout\":\"5s\""), "{route}");
     toy.run_until("the next step", |toy| toy.status().canary_weight > 40);
-    assert_eq!(toy.status().canary_weight, 60, "the last step is cut to maxWeight");
+    assert_eq!(
+        toy.status().canary_weight,
+        60,
+        "the last step is cut to maxWeight"
+    );
 }
 
 #[test]
@@ -177,7 +235,12 @@ fn release_whose_target_is_deleted_gives_traffic_back() {
     let mut toy = progressing("", 40);
     toy.delete(Kind::Deployment, "podinfo");
     toy.run(60);
-    assert_eq!((toy.phase(), toy.weight()), (Phase::Failed, 0.0), "{}", toy.story());
+    assert_eq!(
+        (toy.phase(), toy.weight()),
+        (Phase::Failed, 0.0),
+        "{}",
+        toy.story()
+    );
     toy.assert_at_rest();
     toy.put(deployment());
     toy.push("podinfo:3");
@@ -188,12 +251,21 @@ fn release_whose_target_is_deleted_gives_traffic_back() {
 #[test]
 fn release_edited_by_hand_on_the_route_is_healed_to_the_status() {
     let mut toy = progressing("", 40);
-    toy.edit(Kind::VirtualService, "podinfo", &json!({"spec": {"http": [{"route": [
-        {"destination": {"host": "podinfo-primary"}, "weight": 10},
-        {"destination": {"host": "podinfo-canary"}, "weight": 90},
-    ]}]}}));
+    toy.edit(
+        Kind::VirtualService,
+        "podinfo",
+        &json!({"spec": {"http": [{"route": [
+            {"destination": {"host": "podinfo-primary"}, "weight": 10},
+            {"destination": {"host": "podinfo-canary"}, "weight": 90},
+        ]}]}}),
+    );
     toy.look();
-    assert_eq!((toy.weight(), toy.status().canary_weight), (40.0, 40), "{}", toy.story());
+    assert_eq!(
+        (toy.weight(), toy.status().canary_weight),
+        (40.0, 40),
+        "{}",
+        toy.story()
+    );
 }
 
 #[test]
@@ -205,7 +277,11 @@ fn primary_that_was_deleted_comes_back_only_with_the_promoted_revision() {
     let mut toy = progressing("", 40);
     toy.delete(Kind::Deployment, "podinfo-primary");
     toy.run(60);
-    assert!(toy.get(Kind::Deployment, "podinfo-primary").is_null(), "{}", toy.story());
+    assert!(
+        toy.get(Kind::Deployment, "podinfo-primary").is_null(),
+        "{}",
+        toy.story()
+    );
     toy.push("podinfo:1");
     toy.run(600);
     assert_eq!(toy.image("podinfo-primary"), "podinfo:1", "{}", toy.story());
@@ -227,7 +303,8 @@ fn blue_green_keeps_users_on_the_primary_until_the_last_check() {
 
 #[test]
 fn blue_green_without_a_mesh_writes_no_route() {
-    let spec = "{provider: kubernetes, analysis: {stepWeight: null, maxWeight: null, iterations: 2}}";
+    let spec =
+        "{provider: kubernetes, analysis: {stepWeight: null, maxWeight: null, iterations: 2}}";
     let mut toy = initialized(spec);
     toy.push("podinfo:2");
     toy.run(600);
@@ -246,13 +323,19 @@ fn ab_test_sends_only_who_matches_to_the_canary() {
     toy.run_until("the test", |toy| toy.status().iterations == 1);
     let route = toy.get(Kind::VirtualService, "podinfo");
     let insider = Request::get("/").with_header("x-canary", "insider");
-    assert_eq!(eval::shares(route, &insider), [("podinfo-canary".to_owned(), 100.0)]);
+    assert_eq!(
+        eval::shares(route, &insider),
+        [("podinfo-canary".to_owned(), 100.0)]
+    );
     assert_eq!(toy.weight(), 0.0);
     toy.metrics = Metrics::Fail;
     toy.run(600);
     assert_eq!(toy.phase(), Phase::Failed);
     let route = toy.get(Kind::VirtualService, "podinfo");
-    assert_eq!(eval::shares(route, &insider), [("podinfo-primary".to_owned(), 100.0)]);
+    assert_eq!(
+        eval::shares(route, &insider),
+        [("podinfo-primary".to_owned(), 100.0)]
+    );
 }
 
 #[test]
@@ -265,12 +348,20 @@ fn ab_test_rolled_back_without_a_primary_leaves_others_alone() {
     toy.workloads.faults.down.insert("podinfo-primary".into());
     toy.request("abort");
     toy.run(600);
-    assert_eq!((toy.phase(), toy.weight()), (Phase::Failed, 0.0), "{}", toy.story());
+    assert_eq!(
+        (toy.phase(), toy.weight()),
+        (Phase::Failed, 0.0),
+        "{}",
+        toy.story()
+    );
     toy.workloads.faults.down.clear();
     toy.run(600);
     let insider = Request::get("/").with_header("x-canary", "insider");
     let route = toy.get(Kind::VirtualService, "podinfo");
-    assert_eq!(eval::shares(route, &insider), [("podinfo-primary".to_owned(), 100.0)]);
+    assert_eq!(
+        eval::shares(route, &insider),
+        [("podinfo-primary".to_owned(), 100.0)]
+    );
 }
 
 #[test]
@@ -286,8 +377,15 @@ fn session_cookie_is_in_the_status_before_any_route_has_it() {
         let route = toy.get(Kind::VirtualService, "podinfo").to_string();
         for cookie in route.split('"').filter(|text| text.starts_with("v=")) {
             let value = cookie.split(';').next().unwrap().to_owned();
-            let known = [status.session_affinity_cookie.clone(), status.previous_session_affinity_cookie.clone()];
-            assert!(known.contains(&Some(value.clone())), "{cookie}\n{}", toy.story());
+            let known = [
+                status.session_affinity_cookie.clone(),
+                status.previous_session_affinity_cookie.clone(),
+            ];
+            assert!(
+                known.contains(&Some(value.clone())),
+                "{cookie}\n{}",
+                toy.story()
+            );
             cookies.insert(value);
         }
         if toy.phase() == Phase::Succeeded {
@@ -295,4 +393,15 @@ fn session_cookie_is_in_the_status_before_any_route_has_it() {
         }
     }
     assert_eq!(cookies.len(), 1, "one cookie a release: {cookies:?}");
+}
+
+#[test]
+fn ab_test_of_connections_is_a_blue_green_release() {
+    let spec = "{service: {appProtocol: tcp}, analysis: {stepWeight: null, maxWeight: null,
+      iterations: 2, mirror: true, match: [{headers: {x-canary: {exact: insider}}}]}}";
+    let mut toy = initialized(spec);
+    toy.push("podinfo:2");
+    toy.run_until("the switch", |toy| toy.status().canary_weight == 100);
+    toy.run(600);
+    assert_eq!(toy.phase(), Phase::Succeeded, "{}", toy.story());
 }
