@@ -3,10 +3,12 @@
 pub mod check;
 pub mod crds;
 pub mod demo;
+mod ending;
 mod flagger;
 pub mod judge;
 mod run;
 mod screen;
+pub mod simulate;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -50,6 +52,12 @@ enum Command {
     Check(check::CheckArgs),
     /// Print the custom resource definitions
     Crds,
+    /// Try releases of your own manifests in a simulated cluster
+    ///
+    /// The workload of each Canary is released under a scenario, by the operator's own code, on a
+    /// clock of its own. Exit status 0: promoted, 3: rolled back, 4: neither in time, 2: the
+    /// manifests cannot be used.
+    Simulate(simulate::SimulateArgs),
     Judge(judge::JudgeArgs),
     /// Print the version
     Version,
@@ -70,6 +78,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(args) => run::run(*args),
         Command::Check(args) => check::run(&args),
         Command::Crds => crds::run(),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Judge(args) => judge::run(&args),
         Command::Version => {
             println!("haldane {}", env!("CARGO_PKG_VERSION"));

@@ -73,3 +73,21 @@ pub fn application(name: &str) -> Vec<Value> {
         }),
     ]
 }
+
+/// Whether the simulated cluster has a kind.
+pub fn is_known(api_version: &str, kind: &str) -> bool {
+    matches!(
+        (api_version, kind),
+        ("v1", "ConfigMap" | "Secret" | "Service" | "ServiceAccount")
+            | ("apps/v1", "Deployment" | "DaemonSet")
+            | ("autoscaling/v2", "HorizontalPodAutoscaler")
+            | (
+                "flagger.app/v1beta1",
+                "Canary" | "MetricTemplate" | "AlertProvider"
+            )
+            | (
+                "networking.istio.io/v1beta1",
+                "VirtualService" | "DestinationRule"
+            )
+    )
+}

@@ -23,7 +23,7 @@ const BOOT_LIMIT: Duration = Duration::from_mins(30);
 const WARM_UP: Duration = Duration::from_secs(15);
 
 /// How long the world goes on after the end.
-const AFTERMATH: Duration = Duration::from_secs(5);
+const AFTERMATH: Duration = Duration::from_secs(15);
 
 /// What is released, and how long it may take.
 #[derive(Clone, Debug)]
@@ -95,9 +95,11 @@ pub enum Verdict {
 }
 
 /// What can be seen at one second.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Frame {
     /// Since the release.
+    #[serde(skip)]
     pub at: Duration,
     /// Stage of the release.
     pub phase: Phase,
@@ -115,6 +117,7 @@ pub struct Frame {
 
 /// An Event of the operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Told {
     /// Seconds since the release.
     pub at_seconds: u64,

@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use serde::Serialize;
+
 use super::{
     Dice,
     controllers::Behaviours,
@@ -38,7 +40,7 @@ pub struct Application {
 }
 
 /// What became of requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
     /// Answered well.
     pub served: u64,
@@ -49,7 +51,8 @@ pub struct Totals {
 }
 
 /// What users saw of one version of late.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Impression {
     /// Requests in the last seconds.
     pub requests: usize,

@@ -2,16 +2,19 @@
 
 use crate::{
     api::Phase,
-    cli::screen::{Line, Style, bar, clock, duration, number, sparkline, wrap},
+    cli::{
+        ending::ending,
+        screen::{Line, Style, bar, clock, sparkline, wrap},
+    },
     sim::{
         Scenario,
-        rollout::{Frame, Recording, Told, Verdict},
+        rollout::{Frame, Recording, Told},
         traffic::Impression,
     },
 };
 
 /// Lines of a column beside its events.
-pub const FIXED: usize = 9;
+pub const FIXED: usize = 10;
 
 /// Success rates are shown from here to 100 percent.
 const LOWEST_SUCCESS: f64 = 80.0;
@@ -104,16 +107,13 @@ impl Lane {
         lines.push(Line::new());
         lines.push(state(now));
         let room = width.saturating_sub(7);
-        let style = if now.weight > 0 {
-            Style::Active
-        } else {
-            Style::Dim
-        };
+        let reach = reach(now);
         lines.push(
             Line::new()
-                .and(style, bar(f64::from(now.weight) / 100.0, room))
-                .and(Style::Plain, format!(" {:>3} %", now.weight)),
+                .and(Style::Active, bar(reach, room))
+                .and(Style::Plain, format!(" {:>3.0} %", 100.0 * reach)),
         );
+        lines.push(heading(width));
         lines.push(row("1.0", past, |frame| frame.stable, width));
         lines.push(row("1.1", past, |frame| frame.release, width));
         lines.push(Line::new());
@@ -137,61 +137,9 @@ impl Lane {
 
     /// How the release ended, in plain words.
     pub fn summary(&self) -> Vec<Line> {
-        let figures = &self.recording.figures;
-        let (style, word) = match self.recording.verdict {
-            Verdict::Promoted => (
-                Style::Good,
-                format!("promoted in {}", duration(figures.seconds)),
-            ),
-            Verdict::RolledBack => (
-                Style::Bad,
-                match figures.seconds_until_rollback {
-                    Some(seconds) => {
-                        format!("rolled back {} after its first request", duration(seconds))
-                    }
-                    None => format!(
-                        "rolled back after {}, before its first request",
-                        duration(figures.seconds)
-                    ),
-                },
-            ),
-            Verdict::Undecided => (
-                Style::Warning,
-                "neither promoted nor rolled back".to_owned(),
-            ),
-        };
-        let all = figures.served + figures.failed + figures.dropped;
-        let mut lines = vec![
-            Line::new()
-                .and(Style::Bold, format!("{} 1.1 ", self.name))
-                .and(style, word),
-            Line::new().and(
-                Style::Plain,
-                format!(
-                    "  {} requests of users: {} served, {} failed ({:.2} %), {} dropped",
-                    number(all),
-                    number(figures.served),
-                    number(figures.failed),
-                    share(figures.failed, all),
-                    number(figures.dropped),
-                ),
-            ),
-            Line::new().and(
-                Style::Plain,
-                format!(
-                    "  {} requests of the operator to the API server, {} of them writes",
-                    number(figures.api_requests),
-                    number(figures.api_writes),
-                ),
-            ),
-        ];
-        if let Some(reason) = &figures.reason
-            && self.recording.verdict != Verdict::Promoted
-        {
-            let reason = reason.replace(&format!(" {}.default", self.name), "");
-            lines.push(Line::new().and(Style::Plain, format!("  {reason}")));
-        }
-        lines
+        ending(&format!("{} 1.1", self.name), &self.recording, |text| {
+            text.replace(&format!(" {}.default", self.name), "")
+        })
     }
 }
 
@@ -205,7 +153,7 @@ fn state(frame: &Frame) -> Line {
         Phase::Progressing if frame.weight == 0 => (Style::Active, "pods of 1.1 start".to_owned()),
         Phase::Progressing => (
             Style::Active,
-            format!("{} % of requests go to 1.1", frame.weight),
+            format!("{} % of requests are to reach 1.1", frame.weight),
         ),
         Phase::WaitingPromotion => (Style::Warning, "waits to be promoted".to_owned()),
         Phase::Promoting => (Style::Active, "primary pods take over 1.1".to_owned()),
@@ -218,6 +166,16 @@ fn state(frame: &Frame) -> Line {
     Line::new()
         .and(style, phase)
         .and(Style::Dim, format!("  {word}"))
+}
+
+/// What the columns of [`row`] are.
+fn heading(width: usize) -> Line {
+    let room = width.saturating_sub(27) / 2;
+    let text = format!(
+        "     {:<room$}           {:<room$}",
+        "success", "slowest 1 %"
+    );
+    Line::new().and(Style::Dim, text)
 }
 
 /// What users see of a version, now and before.
@@ -255,14 +213,18 @@ fn row(
         .and(Style::Plain, format!(" {:>5.0} ms", now.p99_ms))
 }
 
-fn words(seen: Impression) -> String {
-    format!("{:.1} % {:.0} ms", seen.success_percent, seen.p99_ms)
+/// The share of requests that reach 1.1.
+#[allow(clippy::cast_precision_loss, reason = "counts are small")]
+fn reach(frame: &Frame) -> f64 {
+    let count = |seen: Option<Impression>| seen.map_or(0.0, |seen| seen.requests as f64);
+    let (old, new) = (count(frame.stable), count(frame.release));
+    if old + new > 0.0 {
+        new / (old + new)
+    } else {
+        0.0
+    }
 }
 
-#[allow(clippy::cast_precision_loss, reason = "counts are small")]
-fn share(part: u64, of: u64) -> f64 {
-    if of == 0 {
-        return 0.0;
-    }
-    100.0 * part as f64 / of as f64
+fn words(seen: Impression) -> String {
+    format!("{:.1} % {:.0} ms", seen.success_percent, seen.p99_ms)
 }
