@@ -63,7 +63,7 @@ fn crash_in_bootstrap_changes_nothing() {
 #[test]
 fn crash_in_a_release_that_passes_changes_nothing() {
     crash_everywhere(&initialized(""), Phase::Succeeded, |toy| {
-        toy.push("podinfo:2")
+        toy.push("podinfo:2");
     });
 }
 
@@ -113,7 +113,7 @@ fn crash_of_other_strategies_changes_nothing() {
         "{skipAnalysis: true}",
     ] {
         crash_everywhere(&initialized(spec), Phase::Succeeded, |toy| {
-            toy.push("podinfo:2")
+            toy.push("podinfo:2");
         });
     }
 }
@@ -121,13 +121,13 @@ fn crash_of_other_strategies_changes_nothing() {
 #[test]
 fn crash_in_a_revert_changes_nothing() {
     crash_everywhere(&progressing("", 40), Phase::Succeeded, |toy| {
-        toy.push("podinfo:1")
+        toy.push("podinfo:1");
     });
 }
 
 #[test]
 fn crash_after_a_second_revision_changes_nothing() {
     crash_everywhere(&progressing("", 40), Phase::Succeeded, |toy| {
-        toy.push("podinfo:3")
+        toy.push("podinfo:3");
     });
 }

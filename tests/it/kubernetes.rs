@@ -66,7 +66,10 @@ impl Workloads {
             .filter(|(key, _)| key.kind == Kind::Deployment)
         {
             let deployment = self.deployments.entry(key.name.clone()).or_default();
-            deployment.uid = object["metadata"]["uid"].as_str().unwrap().to_owned();
+            object["metadata"]["uid"]
+                .as_str()
+                .unwrap()
+                .clone_into(&mut deployment.uid);
             let next = deployment.step(&key.name, object, &faults, now);
             if next != *object {
                 changed.push((key.clone(), next));

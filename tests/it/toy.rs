@@ -587,6 +587,7 @@ impl Toy {
         );
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers format it in place")]
     pub fn note(&mut self, text: String) {
         let seconds = self.now.as_second() - 1_767_225_600;
         self.log.push(format!("{seconds:>6} {text}"));
