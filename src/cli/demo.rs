@@ -15,7 +15,7 @@ use clap::{Args, builder::PossibleValuesParser};
 use self::lane::Lane;
 use super::screen::{Line, Style, clock, wrap};
 use crate::sim::{
-    Options, Scenario, manifests,
+    Scenario, manifests,
     rollout::{Release, RolloutError, perform},
     scenario::NAMES,
 };
@@ -89,16 +89,10 @@ pub fn run(args: &DemoArgs) -> ExitCode {
 fn lanes(args: &DemoArgs) -> Result<Vec<Lane>, RolloutError> {
     let one = |name: &'static str, scenario: &str, seed: u64| {
         let scenario = Scenario::named(scenario).unwrap_or_default();
+        let manifests = manifests::application(name);
         let release = Release {
-            manifests: manifests::application(name),
-            namespace: "default".to_owned(),
-            canary: name.to_owned(),
-            options: Options {
-                scenario: scenario.clone(),
-                ..Options::default()
-            },
             seed,
-            limit: Duration::from_hours(1),
+            ..Release::new(manifests, ("default", name), scenario.clone())
         };
         perform(&release).map(|recording| Lane::new(name, &scenario, recording))
     };

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     api::{duration as text_duration, validation::Admission},
     sim::{
-        Options, Scenario, manifests,
+        Scenario, manifests,
         rollout::{Frame, Recording, Release, RolloutError, Verdict, perform},
         scenario::NAMES,
     },
@@ -123,16 +123,11 @@ fn simulate(args: &SimulateArgs) -> Result<Vec<Tried>, Unusable> {
     }
     let mut tried = Vec::new();
     for (namespace, canary) in canaries {
+        let scenario = Scenario::named(&args.scenario).unwrap_or_default();
         let release = Release {
-            manifests: objects.clone(),
-            namespace: namespace.clone(),
-            canary: canary.clone(),
-            options: Options {
-                scenario: Scenario::named(&args.scenario).unwrap_or_default(),
-                ..Options::default()
-            },
             seed: args.seed,
             limit: args.limit,
+            ..Release::new(objects.clone(), (&namespace, &canary), scenario)
         };
         let recording = perform(&release).map_err(|error: RolloutError| error.to_string())?;
         tried.push(Tried {
@@ -215,6 +210,8 @@ fn write_text(args: &SimulateArgs, tried: &[Tried]) -> io::Result<()> {
             for told in &frame.events {
                 let mark = if told.warning { "!" } else { " " };
                 writeln!(out, "{} {mark} {}", clock(told.at_seconds), told.message)?;
+            }
+            if !frame.events.is_empty() {
                 for line in numbers(frame) {
                     writeln!(out, "        {line}")?;
                 }

@@ -11,7 +11,9 @@
 
 pub mod behaviour;
 pub mod controllers;
+pub mod crash;
 mod dice;
+mod load;
 pub mod manifests;
 mod meter;
 mod operator;

@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use serde_json::Value as Json;
 
 use super::{
-    Dice, prometheus::Prometheus, promql::Value, scenario::Disturbances, server::ApiServer,
+    Dice, load, prometheus::Prometheus, promql::Value, scenario::Disturbances, server::ApiServer,
+    traffic::Application,
 };
 use crate::{
     clock::Clock,
@@ -41,6 +42,7 @@ struct Inner {
     disturbances: Disturbances,
     released: Option<Timestamp>,
     posted: Vec<Posted>,
+    loads: Vec<(Application, Timestamp)>,
     queries: u64,
 }
 
@@ -62,6 +64,7 @@ impl Surroundings {
                 disturbances,
                 released: None,
                 posted: Vec::new(),
+                loads: Vec::new(),
                 queries: 0,
             }),
         }
@@ -79,6 +82,14 @@ impl Surroundings {
     /// What webhooks and chats got so far.
     pub fn posted(&self) -> Vec<Posted> {
         self.lock().posted.clone()
+    }
+
+    /// The load tests under way.
+    pub fn loads(&self) -> Vec<Application> {
+        let now = self.clock.now();
+        let mut inner = self.lock();
+        inner.loads.retain(|(_, ends)| *ends > now);
+        inner.loads.iter().map(|(load, _)| load.clone()).collect()
     }
 
     /// Queries so far.
@@ -137,16 +148,27 @@ impl Surroundings {
 
     fn receive(&self, post: &Post) -> Reply {
         let body: Json = serde_json::from_slice(&post.body).unwrap_or_default();
+        let now = self.clock.now();
         let mut inner = self.lock();
         // Webhooks are told the phase; what chats and the like are told has other fields.
         let is_hook = body["phase"].is_string() && body["checksum"].is_string();
+        if is_hook
+            && let Some((application, length)) = load::load(&body)
+            && let Ok(ends) = now.checked_add(length)
+        {
+            // The load tester runs a command once at a time.
+            inner.loads.retain(|(other, _)| {
+                (&other.namespace, &other.host) != (&application.namespace, &application.host)
+            });
+            inner.loads.push((application, ends));
+        }
         inner.posted.push(Posted {
-            at: self.clock.now(),
+            at: now,
             url: post.url.clone(),
             body,
         });
         let status = if is_hook {
-            inner.disturbances.webhook_status
+            load::gate(&post.url).unwrap_or(inner.disturbances.webhook_status)
         } else {
             inner.disturbances.alert_status
         };

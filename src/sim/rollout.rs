@@ -6,9 +6,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    Options, World,
-    operator::OPERATOR,
-    server::Refusal,
+    Options, Scenario, World,
+    crash::EndState,
+    operator::{Cut, OPERATOR},
+    server::{Call, Refusal},
     traffic::{Application, Impression, Totals},
 };
 use crate::{
@@ -22,7 +23,7 @@ const BOOT_LIMIT: Duration = Duration::from_mins(30);
 /// How long users are there before the release, so that there are metrics.
 const WARM_UP: Duration = Duration::from_secs(15);
 
-/// How long the world goes on after the end.
+/// How long the world usually goes on after the end.
 const AFTERMATH: Duration = Duration::from_secs(15);
 
 /// What is released, and how long it may take.
@@ -40,6 +41,33 @@ pub struct Release {
     pub seed: u64,
     /// How long the release may take.
     pub limit: Duration,
+    /// How long the world goes on after the end.
+    pub aftermath: Duration,
+    /// Where the operator is cut off, and started anew.
+    pub cut: Option<Cut>,
+}
+
+impl Release {
+    /// A release of one Canary, six hours at most.
+    pub fn new(
+        manifests: Vec<Value>,
+        (namespace, canary): (&str, &str),
+        scenario: Scenario,
+    ) -> Self {
+        Self {
+            manifests,
+            namespace: namespace.to_owned(),
+            canary: canary.to_owned(),
+            options: Options {
+                scenario,
+                ..Options::default()
+            },
+            seed: 1,
+            limit: Duration::from_hours(6),
+            aftermath: AFTERMATH,
+            cut: None,
+        }
+    }
 }
 
 /// Why a release could not be tried.
@@ -136,6 +164,10 @@ pub struct Recording {
     pub verdict: Verdict,
     /// Figures about it.
     pub figures: Figures,
+    /// What the operator wrote, from the beginning of the world.
+    pub writes: Vec<Call>,
+    /// What the world came to.
+    pub end: EndState,
 }
 
 /// Figures about a release.
@@ -179,6 +211,9 @@ async fn record(release: &Release) -> Result<Recording, RolloutError> {
     };
     let mut world = World::new(release.seed, release.options.clone())
         .map_err(refused("the definitions".to_owned()))?;
+    if let Some(cut) = release.cut {
+        world.gate().cut_at(cut);
+    }
     for manifest in &release.manifests {
         let text = |path: &str| manifest.pointer(path).and_then(Value::as_str);
         let object = format!(
@@ -225,7 +260,7 @@ async fn record(release: &Release) -> Result<Recording, RolloutError> {
                 recorder.look(world);
                 false
             },
-            AFTERMATH,
+            release.aftermath,
         )
         .await;
     Ok(recorder.end(&world, verdict, seconds))
@@ -465,6 +500,8 @@ impl<'a> Recorder<'a> {
             frames: self.frames,
             verdict,
             figures,
+            writes: world.gate().writes(),
+            end: EndState::of(world.server()),
         }
     }
 }

@@ -77,6 +77,7 @@ pub struct Traffic {
     dice: Dice,
     lag: usize,
     applications: Vec<Application>,
+    loads: Vec<Application>,
     views: VecDeque<Arc<View>>,
     meters: BTreeMap<String, Meter>,
     totals: BTreeMap<String, Totals>,
@@ -101,6 +102,7 @@ impl Traffic {
             dice,
             lag: usize::try_from(lag_seconds).unwrap_or(0),
             applications: Vec::new(),
+            loads: Vec::new(),
             views: VecDeque::new(),
             meters: BTreeMap::new(),
             totals: BTreeMap::new(),
@@ -111,6 +113,11 @@ impl Traffic {
     /// Users come to an application from now on.
     pub fn open(&mut self, application: Application) {
         self.applications.push(application);
+    }
+
+    /// The load tests under way; what becomes of their requests concerns no user.
+    pub fn set_loads(&mut self, loads: Vec<Application>) {
+        self.loads = loads;
     }
 
     /// What became of all requests, by image; of those that reached no pod, by the empty text.
@@ -155,7 +162,9 @@ impl Traffic {
             self.recent.pop_front();
         }
         self.follow_pods(&view);
-        for application in self.applications.clone() {
+        let users = self.applications.clone().into_iter().map(|a| (a, true));
+        let loads = self.loads.clone().into_iter().map(|a| (a, false));
+        for (application, counts) in users.chain(loads).collect::<Vec<_>>() {
             let plain = Request {
                 authority: application.host.clone(),
                 ..Request::get("/")
@@ -169,7 +178,7 @@ impl Traffic {
                 let Some(route) = routes.get(kind) else {
                     continue;
                 };
-                self.request(&application.namespace, &seen, &view, route);
+                self.request(&application.namespace, &seen, &view, route, counts);
             }
         }
     }
@@ -189,10 +198,17 @@ impl Traffic {
         0
     }
 
-    fn request(&mut self, namespace: &str, seen: &View, now: &View, route: &Forwarding) {
+    fn request(
+        &mut self,
+        namespace: &str,
+        seen: &View,
+        now: &View,
+        route: &Forwarding,
+        counts: bool,
+    ) {
         let to = self.draw(&route.shares);
         let backend = to.and_then(|host| self.backend(namespace, host, seen, now));
-        self.serve(backend, true);
+        self.serve(backend, counts);
         for mirror in &route.mirrors {
             if self.dice.chance(mirror.percent / 100.0)
                 && let Some(backend) = self.backend(namespace, &mirror.host, seen, now)
@@ -234,7 +250,9 @@ impl Traffic {
 
     fn serve(&mut self, backend: Option<&Backend>, counts: bool) {
         let Some(backend) = backend else {
-            self.totals.entry(String::new()).or_default().dropped += 1;
+            if counts {
+                self.totals.entry(String::new()).or_default().dropped += 1;
+            }
             return;
         };
         let behaviour = &backend.behaviour;

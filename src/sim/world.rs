@@ -10,6 +10,7 @@ use std::{
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::{
+    sync::watch,
     task::AbortHandle,
     time::{Instant, sleep_until},
 };
@@ -68,6 +69,8 @@ pub struct World {
     surroundings: Arc<Surroundings>,
     traffic: Arc<Mutex<Traffic>>,
     gate: Arc<Gate>,
+    /// Says when the gate cut the operator off.
+    cut_off: watch::Receiver<u64>,
     operator: Option<Operator>,
     lives: u64,
     tasks: Vec<AbortHandle>,
@@ -125,7 +128,11 @@ impl World {
             Dice::new(dice.roll()),
             options.scenario.proxy_lag_seconds,
         )));
-        let users = users(Arc::clone(&traffic), options.scenario.scrape_seconds.max(1));
+        let users = users(
+            Arc::clone(&traffic),
+            Arc::clone(&surroundings),
+            options.scenario.scrape_seconds.max(1),
+        );
         let tasks = vec![
             tokio::spawn(controllers.run()).abort_handle(),
             tokio::spawn(users).abort_handle(),
@@ -138,6 +145,7 @@ impl World {
             behaviours,
             surroundings,
             traffic,
+            cut_off: gate.cut_off(),
             gate,
             operator: None,
             lives: 0,
@@ -276,7 +284,6 @@ impl World {
     ) -> bool {
         let end = Instant::now() + limit;
         let mut revisions = self.server.follow();
-        let mut cut_off = self.gate.cut_off();
         loop {
             revisions.borrow_and_update();
             if predicate(self) {
@@ -288,7 +295,7 @@ impl World {
             }
             tokio::select! {
                 biased;
-                _ = cut_off.changed() => self.start_operator(),
+                _ = self.cut_off.changed() => self.start_operator(),
                 _ = revisions.changed() => {}
                 () = sleep_until(end.min(now + LOOK)) => {}
             }
@@ -302,12 +309,14 @@ impl World {
 }
 
 /// Traffic each second, and scrapes.
-async fn users(traffic: Arc<Mutex<Traffic>>, scrape_seconds: u64) {
+async fn users(traffic: Arc<Mutex<Traffic>>, surroundings: Arc<Surroundings>, scrape_seconds: u64) {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     let mut passed = 0_u64;
     loop {
         seconds.tick().await;
+        let loads = surroundings.loads();
         let mut traffic = lock(&traffic);
+        traffic.set_loads(loads);
         traffic.tick();
         if passed.is_multiple_of(scrape_seconds) {
             traffic.scrape();

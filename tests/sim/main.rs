@@ -6,4 +6,6 @@
     missing_docs
 )]
 
+mod commands;
+mod crashes;
 mod releases;

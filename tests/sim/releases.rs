@@ -1,21 +1,17 @@
-use std::time::Duration;
-
 use haldane::sim::{
-    Options, Scenario, manifests,
+    Scenario, manifests,
     rollout::{Recording, Release, Verdict, perform},
 };
 
 fn rollout(scenario: &str, seed: u64) -> Recording {
+    let scenario = Scenario::named(scenario).unwrap();
     let release = Release {
-        manifests: manifests::application("shop"),
-        namespace: "default".to_owned(),
-        canary: "shop".to_owned(),
-        options: Options {
-            scenario: Scenario::named(scenario).unwrap(),
-            ..Options::default()
-        },
         seed,
-        limit: Duration::from_hours(1),
+        ..Release::new(
+            manifests::application("shop"),
+            ("default", "shop"),
+            scenario,
+        )
     };
     perform(&release).unwrap()
 }

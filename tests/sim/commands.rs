@@ -1,0 +1,44 @@
+use std::process::{Command, Output};
+
+fn haldane(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_haldane"))
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn demo_that_is_piped_is_plain_and_the_same_each_time() {
+    let first = haldane(&["demo", "--seed", "3"]);
+    assert!(first.status.success());
+    let text = String::from_utf8(first.stdout.clone()).unwrap();
+    assert!(!text.contains('\u{1b}'), "{text}");
+    assert!(text.contains("shop 1.1 promoted in"), "{text}");
+    assert!(text.contains("cart 1.1 rolled back"), "{text}");
+    assert_eq!(haldane(&["demo", "--seed", "3"]).stdout, first.stdout);
+    assert_ne!(haldane(&["demo", "--seed", "4"]).stdout, first.stdout);
+}
+
+#[test]
+fn simulate_says_by_its_exit_status_how_the_release_ended() {
+    let canary = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/istio/canary.yaml");
+    for (args, code) in [
+        (&["simulate", canary][..], 0),
+        (&["simulate", canary, "--scenario", "errors"], 3),
+        (&["simulate", canary, "--limit", "1m"], 4),
+        (&["simulate", "/nowhere.yaml"], 2),
+        (&["simulate", canary, "--scenario", "weather"], 2),
+    ] {
+        let output = haldane(args);
+        assert_eq!(output.status.code(), Some(code), "{args:?} {output:?}");
+    }
+}
+
+#[test]
+fn simulate_writes_json_that_can_be_read() {
+    let canary = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/istio/canary.yaml");
+    let output = haldane(&["simulate", canary, "--format", "json"]);
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(value[0]["verdict"], "promoted");
+    assert_eq!(value[0]["figures"]["dropped"], 0);
+}
