@@ -80,8 +80,9 @@ pub struct Precondition {
 pub struct ConfigCopy {
     /// The original.
     pub from: Key,
-    /// Checksum that the original's data must have: what was analysed is what is copied.
-    pub checksum: String,
+    /// Checksum that the original's data must have: what was analysed is what is copied. `None`
+    /// for an original that is a copy itself, which is taken as it is.
+    pub checksum: Option<String>,
     /// The copy, without its data.
     pub to: Want,
 }

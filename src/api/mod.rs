@@ -39,6 +39,9 @@ pub const PREVIOUS: &str = "haldane.dev/previous";
 /// Annotation of a config copy: the checksum of the data that it carries.
 pub const CHECKSUM: &str = "haldane.dev/checksum";
 
+/// Annotation of a config's former copy: the `flagger-id` of the release that replaced it.
+pub const REPLACED_BY: &str = "haldane.dev/replaced-by";
+
 /// Annotation of a Canary by which a person asks for `promote`, `pause`, `resume`, `abort` or
 /// `retry`. The operator removes it when it has obeyed.
 pub const REQUEST: &str = "haldane.dev/request";

@@ -239,7 +239,8 @@ impl Applier {
             })
             .await?;
         let data = found.data.get("data").cloned().unwrap_or_default();
-        if workload::checksum(&data) != copy.checksum {
+        let wanted = copy.checksum.as_ref();
+        if wanted.is_some_and(|wanted| workload::checksum(&data) != *wanted) {
             return Err(ApplyError::Changed {
                 key: copy.from.clone(),
             });

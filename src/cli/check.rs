@@ -23,7 +23,7 @@ pub struct CheckArgs {
 
 /// Why files could not be checked.
 #[derive(Debug, thiserror::Error)]
-enum CheckError {
+pub(super) enum CheckError {
     #[error("{file}: cannot be read: {source}; name a file of manifests")]
     Read {
         file: String,
@@ -104,7 +104,7 @@ fn check(files: &[PathBuf]) -> Result<(Findings, Vec<CheckError>), CheckError> {
     Ok((findings, errors))
 }
 
-fn read(file: &Path) -> Result<String, CheckError> {
+pub(super) fn read(file: &Path) -> Result<String, CheckError> {
     let mut text = String::new();
     let result = if file == Path::new("-") {
         stdin().read_to_string(&mut text).map(|_| text)
@@ -118,7 +118,7 @@ fn read(file: &Path) -> Result<String, CheckError> {
 }
 
 /// The objects of a file, those of Lists one by one.
-fn manifests(file: &str, text: &str) -> Result<Vec<Value>, CheckError> {
+pub(super) fn manifests(file: &str, text: &str) -> Result<Vec<Value>, CheckError> {
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(text).map_err(|error| CheckError::Parse {
             file: file.to_owned(),

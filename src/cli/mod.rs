@@ -2,9 +2,13 @@
 
 pub mod check;
 pub mod crds;
+pub mod demo;
+mod ending;
 mod flagger;
 pub mod judge;
 mod run;
+mod screen;
+pub mod simulate;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -33,6 +37,11 @@ pub struct Cli {
 /// The commands, in the order in which a newcomer needs them.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Watch two releases in a simulated cluster: one is promoted, one is rolled back
+    ///
+    /// The operator's own code runs against an API server, pods, users and metrics in memory, on a
+    /// clock of their own. It needs nothing but this program.
+    Demo(demo::DemoArgs),
     /// Run the operator: look after the Canaries of a cluster
     ///
     /// It needs the CRDs and the permissions of the Helm chart. Run as many replicas as you like:
@@ -43,6 +52,12 @@ enum Command {
     Check(check::CheckArgs),
     /// Print the custom resource definitions
     Crds,
+    /// Try releases of your own manifests in a simulated cluster
+    ///
+    /// The workload of each Canary is released under a scenario, by the operator's own code, on a
+    /// clock of its own. Exit status 0: promoted, 3: rolled back, 4: neither in time, 2: the
+    /// manifests cannot be used.
+    Simulate(simulate::SimulateArgs),
     Judge(judge::JudgeArgs),
     /// Print the version
     Version,
@@ -59,9 +74,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match cli.command {
+        Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(*args),
         Command::Check(args) => check::run(&args),
         Command::Crds => crds::run(),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Judge(args) => judge::run(&args),
         Command::Version => {
             println!("haldane {}", env!("CARGO_PKG_VERSION"));

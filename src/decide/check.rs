@@ -20,6 +20,8 @@ const MOST_PROBES: usize = 100;
 pub(super) enum Purpose {
     /// May a new revision start?
     Rollout,
+    /// Shall a canary that is not ready be waited for?
+    Readiness,
     /// May the canary get its first traffic?
     Start,
     /// How does the canary do, and may it take the next step?
@@ -88,6 +90,7 @@ pub(super) fn ask(
     }
     match purpose {
         Purpose::Rollout => stages.extend(hooks(HookType::ConfirmRollout)),
+        Purpose::Readiness => {}
         Purpose::Start => stages.extend(hooks(HookType::PreRollout)),
         Purpose::Analysis => {
             stages.extend(hooks(HookType::Rollout));
@@ -97,7 +100,7 @@ pub(super) fn ask(
             }
         }
     }
-    if purpose != Purpose::Rollout {
+    if matches!(purpose, Purpose::Start | Purpose::Analysis) {
         let raises = matches!(next, Step::Weight(_) | Step::Promote | Step::Mirror);
         if raises && facts.strategy == Strategy::Canary && status.phase != Phase::WaitingPromotion {
             stages.extend(hooks(HookType::ConfirmTrafficIncrease));
@@ -147,7 +150,7 @@ fn payload(s: &Snapshot, facts: &Facts, status: &CanaryStatus, purpose: Purpose)
     let phase = match purpose {
         // Gates before a release are told the phase that it would leave.
         Purpose::Rollout => status.phase,
-        Purpose::Start | Purpose::Analysis => Phase::Progressing,
+        Purpose::Readiness | Purpose::Start | Purpose::Analysis => Phase::Progressing,
     };
     HookPayload {
         name: s.name().to_owned(),

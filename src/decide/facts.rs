@@ -53,6 +53,8 @@ pub(super) struct Facts {
     pub canary: Readiness,
     /// Ready endpoints of the target's present revision behind the canary service.
     pub canary_endpoints: usize,
+    /// Ready endpoints behind the canary service, of whatever revision.
+    pub canary_pods: usize,
     /// Whether the primary is ready to take traffic.
     pub primary_readiness: Readiness,
     /// Ready endpoints behind the primary service, of whatever revision.
@@ -88,9 +90,15 @@ impl Facts {
             })?;
         }
         let capabilities = router.capabilities();
+        // Connections have no headers and cannot be copied.
+        let requests = spec
+            .service
+            .as_ref()
+            .is_none_or(|service| !service.is_tcp());
         let abilities = Abilities {
             weights: capabilities.weights,
-            mirror: capabilities.mirror,
+            headers: capabilities.headers && requests,
+            mirror: capabilities.mirror && requests,
         };
         let revision = workload::revision(target);
         let (configs, missing_config) = configs(s, target);
@@ -128,6 +136,7 @@ impl Facts {
             live: router.weights(&s.canary, &s.objects),
             canary,
             canary_endpoints: endpoints(s, &format!("{apex}-canary"), Some(target)),
+            canary_pods: endpoints(s, &format!("{apex}-canary"), None),
             primary_readiness,
             primary_endpoints: endpoints(s, &format!("{apex}-primary"), None),
             primary_current_endpoints: endpoints(s, &format!("{apex}-primary"), primary.as_ref()),

@@ -7,6 +7,7 @@
 
 mod check;
 mod conditions;
+mod copies;
 mod draft;
 mod facts;
 mod identity;

@@ -211,6 +211,7 @@ fn begin(s: &Snapshot, facts: &Facts, d: &mut Draft) {
     status.started_time = Some(s.now);
     status.run_time = Some(s.now);
     status.next_check_time = None;
+    status.primary_session_affinity_cookie = None;
     retire_cookie(status);
 }
 
@@ -309,7 +310,7 @@ fn wait_for_canary(s: &Snapshot, facts: &Facts, d: &mut Draft) {
     if !exposed && s.now >= deadline {
         return d.roll_back_because(s, &overdue());
     }
-    if exposed && facts.canary_endpoints == 0 {
+    if exposed && facts.canary_pods == 0 {
         // Users are sent to a canary that cannot answer: a failed check, once an interval.
         if d.status.next_check_time.is_none_or(|due| due <= s.now) {
             fail_check(
@@ -319,16 +320,51 @@ fn wait_for_canary(s: &Snapshot, facts: &Facts, d: &mut Draft) {
             );
         }
     } else {
-        hold(
-            s,
-            d,
-            &format!("Halt {} advancement {why}", notices::full_name(s)),
-        );
+        match asks_to_roll_back(s, facts, d) {
+            Asked::RollBack => return roll_back_by_hook(s, d),
+            Asked::Pending => {}
+            Asked::No { answered } => {
+                let why = format!("Halt {} advancement {why}", notices::full_name(s));
+                hold(s, d, &why);
+                if answered {
+                    d.check_later(s);
+                }
+            }
+        }
     }
     if !exposed {
         d.wake_at(deadline);
     }
     wake_for(facts, d);
+}
+
+/// What rollback hooks say of a canary that is not ready.
+enum Asked {
+    RollBack,
+    Pending,
+    No { answered: bool },
+}
+
+/// Asks the rollback hooks, once an interval: people may give up on a canary that hangs.
+fn asks_to_roll_back(s: &Snapshot, facts: &Facts, d: &mut Draft) -> Asked {
+    let hooks = s.canary.spec.analysis.hooks(HookType::Rollback).count();
+    let due = d.status.next_check_time.is_none_or(|due| due <= s.now);
+    let check = check::ask(s, facts, &d.status, Purpose::Readiness, Step::Promote);
+    let (true, true, Ok(check)) = (hooks > 0, due, check) else {
+        return Asked::No { answered: false };
+    };
+    let Some(answer) = d.answer(s, &check) else {
+        return Asked::Pending;
+    };
+    let reading = check::read(s, &check, &answer);
+    count_check(&mut d.status);
+    d.notices.extend(reading.notices);
+    match reading.verdict {
+        Verdict::RollBack { hook: _ } => Asked::RollBack,
+        Verdict::Passed | Verdict::Failed { .. } | Verdict::Held { .. } => {
+            Asked::No { answered: true }
+        }
+    }
 }
 
 /// Says why nothing moves, at most once an interval.

@@ -33,6 +33,8 @@ pub struct Progress {
 pub struct Abilities {
     /// It can give a backend a share of traffic.
     pub weights: bool,
+    /// It can choose requests by header.
+    pub headers: bool,
     /// It can copy requests.
     pub mirror: bool,
 }
@@ -60,10 +62,10 @@ pub fn iterations(analysis: &Analysis, abilities: Abilities) -> i32 {
 
 /// The strategy that the route API can carry out.
 pub fn strategy(analysis: &Analysis, abilities: Abilities) -> Strategy {
-    if abilities.weights {
-        analysis.strategy()
-    } else {
-        Strategy::BlueGreen
+    match analysis.strategy() {
+        Strategy::AbTesting if !abilities.headers => Strategy::BlueGreen,
+        strategy if abilities.weights => strategy,
+        Strategy::Canary | Strategy::AbTesting | Strategy::BlueGreen => Strategy::BlueGreen,
     }
 }
 
@@ -138,10 +140,12 @@ mod tests {
 
     const MESH: Abilities = Abilities {
         weights: true,
+        headers: true,
         mirror: true,
     };
     const NO_MESH: Abilities = Abilities {
         weights: false,
+        headers: false,
         mirror: false,
     };
 
@@ -221,6 +225,7 @@ mod tests {
         );
         let cannot = Abilities {
             weights: true,
+            headers: true,
             mirror: false,
         };
         assert_eq!(walk(&mirrored, cannot), [Step::Weight(50), Step::Promote]);
@@ -260,7 +265,7 @@ mod tests {
                 step_weight: step, max_weight: max, step_weights: list,
                 iterations, mirror, ..Analysis::default()
             };
-            let steps = walk(&policy, Abilities { weights, mirror: can_mirror });
+            let steps = walk(&policy, Abilities { weights, headers: weights, mirror: can_mirror });
             prop_assert_eq!(steps.last(), Some(&Step::Promote));
             let mut before = 0;
             for step in steps {

@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 use crate::{
-    api::{AutoscalerKind, CHECKSUM, Phase, Strategy, status::CanaryStatus},
+    api::{AutoscalerKind, Phase, Strategy, status::CanaryStatus},
     object::{Key, Kind, Object, Want},
     observe::Snapshot,
     plan::{Effect, Precondition},
@@ -16,6 +16,7 @@ use crate::{
 };
 
 use super::{
+    copies,
     draft::{Draft, after},
     facts::{Facts, Obstacle},
 };
@@ -53,7 +54,7 @@ fn safe_traffic(facts: &Facts, wanted: &Traffic) -> Option<Traffic> {
     let live = facts.live.map_or(0, |weights| weights.canary);
     let more = wanted.canary_weight > live || (wanted.ab && live == 0);
     let less = wanted.canary_weight < live && !wanted.ab;
-    if less && facts.primary_endpoints == 0 && facts.canary_endpoints > 0 {
+    if less && facts.primary_endpoints == 0 && facts.canary_pods > 0 {
         return None;
     }
     let mut traffic = wanted.clone();
@@ -112,7 +113,7 @@ pub(super) fn converge(
     if users_on_route {
         // Somebody may have pointed the apex at the target: users stay there while they would
         // find no pods at the primary.
-        if facts.primary_endpoints > 0 || facts.canary_endpoints == 0 {
+        if facts.primary_endpoints > 0 || facts.canary_pods == 0 {
             effects.extend(apex_effect(s, facts)?);
         }
         if !leaves && let Some(traffic) = &traffic {
@@ -233,29 +234,6 @@ fn must_promote(s: &Snapshot, facts: &Facts, status: &CanaryStatus) -> bool {
         && facts.is_applied(status)
 }
 
-/// Copies of the target's configs whose data differ from what is to be released.
-fn copies(s: &Snapshot, facts: &Facts, effects: &mut Vec<Effect>) {
-    for (key, config) in &s.configs {
-        let (Some(checksum), Some(name)) = (
-            &config.checksum,
-            facts.copies.get(&(key.kind, key.name.clone())),
-        ) else {
-            continue;
-        };
-        let found = s
-            .object(key.kind, name)
-            .and_then(|copy| copy.annotations.get(CHECKSUM));
-        if found != Some(checksum) {
-            let mut copy =
-                workload::config_copy(&s.canary, &s.settings, &config.object, checksum, name);
-            copy.to
-                .annotations
-                .insert(CHECKSUM.to_owned(), checksum.clone());
-            effects.push(Effect::CopyConfig(copy));
-        }
-    }
-}
-
 fn create_primary(
     s: &Snapshot,
     facts: &Facts,
@@ -283,7 +261,7 @@ fn create_primary(
             ),
         });
     }
-    copies(s, facts, effects);
+    copies::copy(s, facts, effects);
     let want = workload::primary(
         &s.canary,
         &s.settings,
@@ -309,7 +287,8 @@ fn promote_primary(
     if !must_promote(s, facts, status) || primary.key.kind == Kind::Service {
         return Ok(());
     }
-    copies(s, facts, effects);
+    copies::keep(s, facts, effects);
+    copies::copy(s, facts, effects);
     let change = workload::promotion(
         &s.canary,
         &s.settings,
@@ -329,10 +308,11 @@ fn restore_primary(s: &Snapshot, facts: &Facts, status: &CanaryStatus, effects: 
         return;
     };
     if status.phase == Phase::Failed && facts.primary_is_applied(&s.canary, status) {
-        effects.extend(
-            workload::restoration(primary)
-                .map(|change| patch(primary, change, "restore the revision before")),
-        );
+        let Some(change) = workload::restoration(primary) else {
+            return;
+        };
+        copies::restore(s, primary, effects);
+        effects.push(patch(primary, change, "restore the revision before"));
     }
 }
 

@@ -201,6 +201,18 @@ impl Observer {
                 }
             }
         }
+        let primary = Key::new(kind, namespace, canary.spec.primary_name());
+        if let Some(primary) = objects.get(&primary).cloned() {
+            for reference in workload::config_refs(&primary) {
+                let former = workload::former_name(&reference.name);
+                for name in [reference.name, former] {
+                    let key = Key::new(reference.kind, namespace, name);
+                    if let Some(copy) = view.object(&key) {
+                        objects.insert(key, copy);
+                    }
+                }
+            }
+        }
         let templates = canary
             .spec
             .analysis

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     future::Future,
-    sync::{Arc, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -15,11 +15,14 @@ use tokio::{
 };
 
 use super::{
+    Dice, Scenario, Surroundings,
     behaviour::Behaviour,
     controllers::{Behaviours, Controllers},
     manifests,
     operator::{Gate, Operator},
+    prometheus::Prometheus,
     server::{ApiServer, Object, PatchKind, Refusal},
+    traffic::Traffic,
 };
 use crate::{
     api::{Canary, Phase, crds},
@@ -41,6 +44,8 @@ pub struct Options {
     pub settings: Settings,
     /// Number of nodes.
     pub nodes: usize,
+    /// What happens.
+    pub scenario: Scenario,
 }
 
 impl Default for Options {
@@ -48,6 +53,7 @@ impl Default for Options {
         Self {
             settings: Settings::default(),
             nodes: 3,
+            scenario: Scenario::default(),
         }
     }
 }
@@ -59,7 +65,8 @@ pub struct World {
     start: Instant,
     options: Options,
     behaviours: Behaviours,
-    outside: Arc<dyn Outside>,
+    surroundings: Arc<Surroundings>,
+    traffic: Arc<Mutex<Traffic>>,
     gate: Arc<Gate>,
     operator: Option<Operator>,
     lives: u64,
@@ -83,7 +90,7 @@ impl World {
     ///
     /// # Errors
     /// When the definitions of the custom resources are not accepted.
-    pub fn new(options: Options, outside: Arc<dyn Outside>) -> Result<Self, Refusal> {
+    pub fn new(seed: u64, options: Options) -> Result<Self, Refusal> {
         let start = Instant::now();
         let clock = Clock::Virtual {
             epoch: Timestamp::from_second(EPOCH).unwrap_or(Timestamp::UNIX_EPOCH),
@@ -101,14 +108,36 @@ impl World {
         let behaviours = Behaviours::default();
         let controllers =
             Controllers::new(server.clone(), clock, behaviours.clone(), options.nodes);
-        let tasks = vec![tokio::spawn(controllers.run()).abort_handle()];
+        let prometheus = Arc::<Mutex<Prometheus>>::default();
+        let mut dice = Dice::new(seed);
+        let surroundings = Arc::new(Surroundings::new(
+            server.clone(),
+            clock,
+            Arc::clone(&prometheus),
+            dice.roll(),
+            options.scenario.outside.clone(),
+        ));
+        let traffic = Arc::new(Mutex::new(Traffic::new(
+            server.clone(),
+            clock,
+            behaviours.clone(),
+            prometheus,
+            Dice::new(dice.roll()),
+            options.scenario.proxy_lag_seconds,
+        )));
+        let users = users(Arc::clone(&traffic), options.scenario.scrape_seconds.max(1));
+        let tasks = vec![
+            tokio::spawn(controllers.run()).abort_handle(),
+            tokio::spawn(users).abort_handle(),
+        ];
         let mut world = Self {
             server,
             clock,
             start,
             options,
             behaviours,
-            outside,
+            surroundings,
+            traffic,
             gate,
             operator: None,
             lives: 0,
@@ -147,7 +176,7 @@ impl World {
             self.lives,
             self.clock,
             self.options.settings.clone(),
-            Arc::clone(&self.outside),
+            Arc::clone(&self.surroundings) as Arc<dyn Outside>,
         ));
     }
 
@@ -156,6 +185,16 @@ impl World {
         if let Some(operator) = self.operator.take() {
             operator.cut(&self.gate);
         }
+    }
+
+    /// Metrics servers, webhooks and chats.
+    pub fn surroundings(&self) -> &Surroundings {
+        &self.surroundings
+    }
+
+    /// Users, proxies and pods.
+    pub fn traffic(&self) -> MutexGuard<'_, Traffic> {
+        lock(&self.traffic)
     }
 
     /// Pods of this image behave so from now on.
@@ -209,12 +248,20 @@ impl World {
 
     /// Messages of the Events about an object, in the order in which they were written.
     pub fn events(&self, namespace: &str, name: &str) -> Vec<String> {
-        let mut events: BTreeMap<u64, String> = BTreeMap::new();
+        let told = self.told(namespace, name).into_iter();
+        told.map(|(_, message)| message).collect()
+    }
+
+    /// Events about an object, in the order in which they were written: whether each is a warning,
+    /// and its message.
+    pub fn told(&self, namespace: &str, name: &str) -> Vec<(bool, String)> {
+        let mut events: BTreeMap<u64, (bool, String)> = BTreeMap::new();
         for event in self.server.list("", "events", namespace) {
             let body = event.value();
             if body["involvedObject"]["name"] == name {
                 let message = body["message"].as_str().unwrap_or_default();
-                events.insert(event.revision(), message.to_owned());
+                let warning = body["type"] == "Warning";
+                events.insert(event.revision(), (warning, message.to_owned()));
             }
         }
         events.into_values().collect()
@@ -252,6 +299,26 @@ impl World {
     pub async fn run_for(&mut self, time: Duration) {
         self.run_until(|_| false, time).await;
     }
+}
+
+/// Traffic each second, and scrapes.
+async fn users(traffic: Arc<Mutex<Traffic>>, scrape_seconds: u64) {
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    let mut passed = 0_u64;
+    loop {
+        seconds.tick().await;
+        let mut traffic = lock(&traffic);
+        traffic.tick();
+        if passed.is_multiple_of(scrape_seconds) {
+            traffic.scrape();
+        }
+        passed += 1;
+    }
+}
+
+/// A panic elsewhere leaves counters that are whole.
+fn lock(traffic: &Mutex<Traffic>) -> MutexGuard<'_, Traffic> {
+    traffic.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for World {

@@ -157,6 +157,11 @@ pub fn copy_name<'a>(
     Ok(own)
 }
 
+/// The name under which what a copy had before the last release that changed it is kept.
+pub fn former_name(copy: &str) -> String {
+    format!("{copy}-previous")
+}
+
 /// The names that a config's copy may have, the usual one first.
 pub fn copy_names(name: &str, target: &str) -> [String; 2] {
     [
@@ -177,12 +182,13 @@ fn is_only_ours(canary: &Canary, copy: &Object) -> bool {
 
 /// The copying of a config for the primary, under the name that [`copy_name`] gave.
 ///
-/// `checksum` is that of the data which was analysed: other data is not copied.
+/// `checksum` is that of the data which was analysed: other data is not copied. `None` copies a
+/// copy as it is.
 pub fn config_copy(
     canary: &Canary,
     settings: &Settings,
     source: &Object,
-    checksum: &str,
+    checksum: Option<&str>,
     name: &str,
 ) -> ConfigCopy {
     let key = Key::new(source.key.kind, &source.key.namespace, name);
@@ -192,7 +198,7 @@ pub fn config_copy(
     to.owner = Some(owner(canary));
     ConfigCopy {
         from: source.key.clone(),
-        checksum: checksum.to_owned(),
+        checksum: checksum.map(str::to_owned),
         to,
     }
 }
@@ -373,9 +379,15 @@ mod tests {
             include_label_prefix: vec!["te".to_owned()],
             ..Settings::default()
         };
-        let copy = config_copy(&canary(""), &settings, &source, "0123", "token-primary");
+        let copy = config_copy(
+            &canary(""),
+            &settings,
+            &source,
+            Some("0123"),
+            "token-primary",
+        );
         assert_eq!(copy.from, source.key);
-        assert_eq!(copy.checksum, "0123");
+        assert_eq!(copy.checksum.as_deref(), Some("0123"));
         assert_eq!(
             copy.to.manifest(),
             json!({

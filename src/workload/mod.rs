@@ -32,13 +32,13 @@ mod properties;
 
 pub use checksum::checksum;
 pub use configs::{
-    ConfigRef, Copies, config_copy, config_refs, copy_name, copy_names, is_tracked,
+    ConfigRef, Copies, config_copy, config_refs, copy_name, copy_names, former_name, is_tracked,
     is_tracked_secret_type, rename_configs,
 };
 pub use endpoints::{current_replica_set, is_pod_of, ready_endpoints};
 pub use owner::{adopts, owner};
 pub use primary::primary;
-pub use promotion::{carries, promotion, release_id, restoration};
+pub use promotion::{carries, promotion, release_id, release_of, restoration};
 pub use readiness::{Readiness, Side, readiness};
 pub use revision::{is_foreign, revision};
 pub use scale::{is_scaled_to_zero, replicas, revert_target, scale_to_zero, scale_up};

@@ -39,13 +39,17 @@ pub fn release_id(canary: &Canary, revision: &str, configs: &BTreeMap<String, St
     )
 }
 
+/// The `flagger-id` of the release that a primary carries.
+pub fn release_of(primary: &Object) -> Option<String> {
+    let body = primary.body.value();
+    let annotations = body.pointer("/spec/template/metadata/annotations")?;
+    Some(annotations.get(FLAGGER_ID)?.as_str()?.to_owned())
+}
+
 /// Whether a primary carries a revision under a `flagger-id`: its promotion has been written.
 pub fn carries(primary: &Object, revision: &str, id: &str) -> bool {
-    let body = primary.body.value();
-    let found = body
-        .pointer("/spec/template/metadata/annotations")
-        .and_then(|annotations| annotations.get(FLAGGER_ID)?.as_str());
-    found == Some(id) && primary.annotations.get(REVISION).map(String::as_str) == Some(revision)
+    release_of(primary).as_deref() == Some(id)
+        && primary.annotations.get(REVISION).map(String::as_str) == Some(revision)
 }
 
 /// The merge patch that gives the target's revision to the primary; `None` when it has it.

@@ -60,11 +60,7 @@ impl Workloads {
     pub fn step(&mut self, objects: &BTreeMap<Key, Value>, now: Timestamp) -> Vec<(Key, Value)> {
         let mut changed = Vec::new();
         let faults = self.faults.clone();
-        self.deployments.retain(|name, deployment| {
-            objects
-                .get(&Key::new(Kind::Deployment, "test", name.clone()))
-                .is_some_and(|o| o["metadata"]["uid"] == json!(deployment.uid))
-        });
+        self.forget_gone(objects);
         for (key, object) in objects
             .iter()
             .filter(|(key, _)| key.kind == Kind::Deployment)
@@ -77,6 +73,15 @@ impl Workloads {
             }
         }
         changed
+    }
+
+    /// Pods go with their Deployment.
+    pub fn forget_gone(&mut self, objects: &BTreeMap<Key, Value>) {
+        self.deployments.retain(|name, deployment| {
+            objects
+                .get(&Key::new(Kind::Deployment, "test", name.clone()))
+                .is_some_and(|o| o["metadata"]["uid"] == json!(deployment.uid))
+        });
     }
 
     /// When something will change by itself.

@@ -3,7 +3,13 @@
 //! [`toy`] holds JSON objects and carries out plans, [`kubernetes`] does what Deployments and
 //! Services do, [`invariants`] looks after every single write. Nothing here waits or measures time.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::float_cmp,
+    missing_docs
+)]
 
 mod bootstrap;
 mod crash;

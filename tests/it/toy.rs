@@ -121,6 +121,7 @@ impl Toy {
 
     pub fn delete(&mut self, kind: Kind, name: &str) {
         self.objects.remove(&Key::new(kind, "test", name));
+        self.workloads.forget_gone(&self.objects);
         self.note(format!("{kind} {name} deleted"));
         self.dirty = true;
     }
@@ -270,6 +271,7 @@ impl Toy {
         self.objects
             .retain(|_, o| o.pointer("/metadata/ownerReferences/0/uid") != Some(&uid));
         self.objects.remove(&key);
+        self.workloads.forget_gone(&self.objects);
         self.note("the Canary is gone".to_owned());
         self.dirty = false;
         self.wake = None;
@@ -454,7 +456,11 @@ impl Toy {
             return Err(Stop::Conflict);
         };
         let data = from["data"].clone();
-        if workload::checksum(&data) != copy.checksum {
+        if copy
+            .checksum
+            .as_ref()
+            .is_some_and(|wanted| workload::checksum(&data) != *wanted)
+        {
             return Err(Stop::Conflict);
         }
         self.note(format!("copy {} to {}", copy.from, copy.to.key));

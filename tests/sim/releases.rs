@@ -1,87 +1,57 @@
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::time::Duration;
 
-use futures::future::BoxFuture;
-use haldane::{
-    api::Phase,
-    measure::{InstantQuery, Outside, Post, PostError, QueryError, Reply, Sample, SecretError},
-    sim::{Options, World},
+use haldane::sim::{
+    Options, Scenario, manifests,
+    rollout::{Recording, Release, Verdict, perform},
 };
-use serde_json::{Value, json};
 
-struct Good;
+fn rollout(scenario: &str, seed: u64) -> Recording {
+    let release = Release {
+        manifests: manifests::application("shop"),
+        namespace: "default".to_owned(),
+        canary: "shop".to_owned(),
+        options: Options {
+            scenario: Scenario::named(scenario).unwrap(),
+            ..Options::default()
+        },
+        seed,
+        limit: Duration::from_hours(1),
+    };
+    perform(&release).unwrap()
+}
 
-impl Outside for Good {
-    fn instant_query<'a>(
-        &'a self,
-        question: InstantQuery<'a>,
-    ) -> BoxFuture<'a, Result<Vec<Sample>, QueryError>> {
-        Box::pin(async move {
-            Ok(vec![Sample {
-                labels: BTreeMap::new(),
-                timestamp: question.at,
-                value: 100.0,
-            }])
-        })
-    }
-    fn post<'a>(&'a self, _: &'a Post) -> BoxFuture<'a, Result<Reply, PostError>> {
-        Box::pin(async {
-            Ok(Reply {
-                status: 200,
-                body: Vec::new(),
-            })
-        })
-    }
-    fn secret<'a>(
-        &'a self,
-        _: &'a str,
-        _: &'a str,
-    ) -> BoxFuture<'a, Result<BTreeMap<String, Vec<u8>>, SecretError>> {
-        Box::pin(async { Err(SecretError::NotFound) })
+fn messages(recording: &Recording) -> Vec<&str> {
+    let events = recording.frames.iter().flat_map(|frame| &frame.events);
+    events.map(|told| told.message.as_str()).collect()
+}
+
+#[test]
+fn release_ends_as_its_scenario_deserves() {
+    for (scenario, verdict) in [
+        ("good", Verdict::Promoted),
+        ("errors", Verdict::RolledBack),
+        ("slow", Verdict::RolledBack),
+        ("crash-loop", Verdict::RolledBack),
+        ("late-errors", Verdict::RolledBack),
+        ("no-traffic", Verdict::RolledBack),
+    ] {
+        let recording = rollout(scenario, 1);
+        println!(
+            "{scenario}: {:?} {:?}\n{:#?}",
+            recording.verdict,
+            recording.figures,
+            messages(&recording)
+        );
+        assert_eq!(recording.verdict, verdict, "{scenario}");
+        assert_eq!(recording.figures.dropped, 0, "{scenario}");
     }
 }
 
 #[test]
-fn release_with_good_metrics_is_promoted() {
-    haldane::sim::run(|| async {
-        let mut world = World::new(Options::default(), Arc::new(Good)).unwrap();
-        let text = include_str!("../../examples/istio/canary.yaml");
-        let manifests: Vec<Value> = serde_saphyr::from_multiple(text).unwrap();
-        for manifest in manifests {
-            world.apply(manifest).unwrap();
-        }
-        let initialized = world
-            .run_until(
-                |w| w.phase("default", "podinfo") == Phase::Initialized,
-                Duration::from_mins(5),
-            )
-            .await;
-        println!(
-            "{:?} {:#?}",
-            world.elapsed(),
-            world.events("default", "podinfo")
-        );
-        assert!(initialized, "{:#?}", world.canary("default", "podinfo"));
-        world
-            .patch(
-                ("apps", "deployments"),
-                ("default", "podinfo"),
-                json!({"spec": {"template": {"spec": {"containers": [
-            {"name": "podinfo", "image": "ghcr.io/stefanprodan/podinfo:6.1.0"}]}}}}),
-            )
-            .unwrap();
-        let done = world
-            .run_until(
-                |w| w.phase("default", "podinfo") == Phase::Succeeded,
-                Duration::from_hours(1),
-            )
-            .await;
-        println!(
-            "{:?} {:#?}",
-            world.elapsed(),
-            world.events("default", "podinfo")
-        );
-        println!("writes {}", world.gate().writes().len());
-        assert!(done, "{:#?}", world.canary("default", "podinfo"));
-    })
-    .unwrap();
+fn release_with_one_seed_is_the_same_each_time() {
+    assert_eq!(rollout("errors", 7), rollout("errors", 7));
+    assert_ne!(
+        rollout("errors", 7).figures.failed,
+        rollout("errors", 8).figures.failed
+    );
 }

@@ -1,4 +1,4 @@
-//! DaemonSets: one pod on each node that they choose.
+//! `DaemonSets`: one pod on each node that they choose.
 
 use std::sync::Arc;
 

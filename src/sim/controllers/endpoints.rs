@@ -118,14 +118,16 @@ fn endpoint(pod: &Object) -> Value {
 
 /// The Service's ports with the numbers that they have in the pods.
 fn ports(service: &Object, pod: Option<&Value>) -> Vec<Value> {
-    let number = |target: &Value| match target.as_str() {
-        Some(name) => pod
+    let number = |target: &Value| match target {
+        Value::String(name) => pod
             .into_iter()
             .flat_map(|pod| items(pod, "/spec/containers"))
             .flat_map(|container| items(container, "/ports"))
-            .find(|port| port["name"] == name)
+            .find(|port| port["name"] == name.as_str())
             .map_or(Value::Null, |port| port["containerPort"].clone()),
-        None => target.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            target.clone()
+        }
     };
     items(service.value(), "/spec/ports")
         .iter()

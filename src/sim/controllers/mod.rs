@@ -1,5 +1,6 @@
-//! The controllers that every cluster has: Deployments, ReplicaSets, DaemonSets, the nodes' agents
-//! that run pods, EndpointSlices, and the garbage collector.
+//! The controllers that every cluster has: `Deployments`, `ReplicaSets`, `DaemonSets`, the nodes'
+//! agents
+//! that run pods, `EndpointSlices`, and the garbage collector.
 //!
 //! They look at the whole state when something changed or a time came, and write what is missing:
 //! in one fixed order, so that a run is repeatable.
@@ -9,6 +10,8 @@ mod deployment;
 mod endpoints;
 mod pods;
 mod replica_set;
+
+pub use endpoints::SERVICE_NAME;
 
 use std::{
     collections::BTreeMap,
@@ -49,7 +52,7 @@ pub struct Controllers {
     server: ApiServer,
     clock: Clock,
     behaviours: Behaviours,
-    /// Nodes of the cluster, for DaemonSets.
+    /// Nodes of the cluster, for `DaemonSets`.
     nodes: usize,
     runs: BTreeMap<String, pods::Run>,
     addresses: u32,
@@ -196,11 +199,11 @@ impl Controllers {
 
     /// Objects of a resource whose controller is the owner.
     fn owned_by(&self, (group, plural): (&str, &str), owner: &Object) -> Vec<Arc<Object>> {
-        let mut found = self.server.list(group, plural, owner.namespace());
-        found.retain(|object| {
-            controller_of(object.value()).is_some_and(|holder| holder["uid"] == owner.uid())
+        let mut objects = self.server.list(group, plural, owner.namespace());
+        objects.retain(|object| {
+            controller_of(object.value()).is_some_and(|found| found["uid"] == owner.uid())
         });
-        found
+        objects
     }
 }
 

@@ -1,0 +1,199 @@
+//! What lies beyond the operator: metrics servers, webhooks, chats, Secrets.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use serde_json::Value as Json;
+
+use super::{
+    Dice, prometheus::Prometheus, promql::Value, scenario::Disturbances, server::ApiServer,
+};
+use crate::{
+    clock::Clock,
+    measure::{InstantQuery, Outside, Post, PostError, QueryError, Reply, Sample, SecretError},
+};
+
+/// A POST that arrived.
+#[derive(Clone, Debug)]
+pub struct Posted {
+    /// When.
+    pub at: Timestamp,
+    /// Where to.
+    pub url: String,
+    /// The body; null when it is no JSON.
+    pub body: Json,
+}
+
+/// What lies beyond the operator, as a scenario wants it.
+pub struct Surroundings {
+    server: ApiServer,
+    clock: Clock,
+    prometheus: Arc<Mutex<Prometheus>>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    dice: Dice,
+    disturbances: Disturbances,
+    released: Option<Timestamp>,
+    posted: Vec<Posted>,
+    queries: u64,
+}
+
+impl Surroundings {
+    /// Surroundings in which nothing is disturbed before [`Surroundings::begin`].
+    pub fn new(
+        server: ApiServer,
+        clock: Clock,
+        prometheus: Arc<Mutex<Prometheus>>,
+        seed: u64,
+        disturbances: Disturbances,
+    ) -> Self {
+        Self {
+            server,
+            clock,
+            prometheus,
+            inner: Mutex::new(Inner {
+                dice: Dice::new(seed),
+                disturbances,
+                released: None,
+                posted: Vec::new(),
+                queries: 0,
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The release begins: disturbances count from now.
+    pub fn begin(&self) {
+        self.lock().released = Some(self.clock.now());
+    }
+
+    /// What webhooks and chats got so far.
+    pub fn posted(&self) -> Vec<Posted> {
+        self.lock().posted.clone()
+    }
+
+    /// Queries so far.
+    pub fn queries(&self) -> u64 {
+        self.lock().queries
+    }
+
+    /// The answer of a metrics server to a query at this time.
+    ///
+    /// # Errors
+    /// When the server is away, refuses, or does not understand.
+    pub fn query(&self, query: &str) -> Result<Vec<Sample>, QueryError> {
+        let now = self.clock.now();
+        let mut inner = self.lock();
+        inner.queries += 1;
+        if let Some(released) = inner.released {
+            let since = now.duration_since(released).as_secs_f64();
+            let mut outages = inner.disturbances.outages.iter();
+            if outages.any(|(from, to)| (*from..*to).contains(&since)) {
+                return Err(QueryError::Connection("connection refused".to_owned()));
+            }
+            let share = inner.disturbances.refused_percent / 100.0;
+            if share > 0.0 && inner.dice.chance(share) {
+                return Err(QueryError::Refused {
+                    status: 503,
+                    kind: None,
+                });
+            }
+        }
+        drop(inner);
+        let prometheus = self
+            .prometheus
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let sample = |labels, value| Sample {
+            labels,
+            timestamp: now,
+            value,
+        };
+        match prometheus.query(query, now.as_millisecond()) {
+            Ok(Value::Scalar(value)) => Ok(vec![sample(BTreeMap::new(), value)]),
+            Ok(Value::Vector(vector)) => Ok(vector
+                .into_iter()
+                .map(|(labels, value)| sample(labels, value))
+                .collect()),
+            Ok(Value::Ranges) => Err(QueryError::Ranges),
+            Err(error) => {
+                tracing::warn!(query, %error, "query not understood");
+                Err(QueryError::Refused {
+                    status: 400,
+                    kind: Some("bad_data"),
+                })
+            }
+        }
+    }
+
+    fn receive(&self, post: &Post) -> Reply {
+        let body: Json = serde_json::from_slice(&post.body).unwrap_or_default();
+        let mut inner = self.lock();
+        // Webhooks are told the phase; what chats and the like are told has other fields.
+        let is_hook = body["phase"].is_string() && body["checksum"].is_string();
+        inner.posted.push(Posted {
+            at: self.clock.now(),
+            url: post.url.clone(),
+            body,
+        });
+        let status = if is_hook {
+            inner.disturbances.webhook_status
+        } else {
+            inner.disturbances.alert_status
+        };
+        Reply {
+            status,
+            body: Vec::new(),
+        }
+    }
+
+    fn read_secret(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<BTreeMap<String, Vec<u8>>, SecretError> {
+        let object = self
+            .server
+            .get("", "secrets", namespace, name)
+            .ok_or(SecretError::NotFound)?;
+        let secret: k8s_openapi::api::core::v1::Secret =
+            serde_json::from_value(object.value().clone())
+                .map_err(|error| SecretError::Unavailable(error.to_string()))?;
+        Ok(secret
+            .data
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(key, value)| (key, value.0))
+            .collect())
+    }
+}
+
+impl Outside for Surroundings {
+    fn instant_query<'a>(
+        &'a self,
+        question: InstantQuery<'a>,
+    ) -> BoxFuture<'a, Result<Vec<Sample>, QueryError>> {
+        Box::pin(async move { self.query(question.query) })
+    }
+
+    fn post<'a>(&'a self, post: &'a Post) -> BoxFuture<'a, Result<Reply, PostError>> {
+        Box::pin(async move { Ok(self.receive(post)) })
+    }
+
+    fn secret<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<BTreeMap<String, Vec<u8>>, SecretError>> {
+        Box::pin(async move { self.read_secret(namespace, name) })
+    }
+}
