@@ -57,6 +57,7 @@ async fn release_again_and_again(scene: &Scene, kills: &Cell<usize>) -> usize {
     let mut releases = 0;
     while releases == 0 || kills.get() < KILLS {
         releases += 1;
+        scene.rests().await;
         scene.release(&format!("podinfo:{}", releases + 1)).await;
         scene.reaches(Phase::Progressing).await;
         scene.reaches(Phase::Succeeded).await;

@@ -158,6 +158,7 @@ async fn release_without_analysis_is_promoted_when_ready() {
     let scene = Scene::with("skip", policy).await;
     let _operator = Operator::start(&scene);
     scene.reaches(Phase::Initialized).await;
+    scene.rests().await;
 
     scene.release("podinfo:2").await;
     scene.reaches(Phase::Succeeded).await;

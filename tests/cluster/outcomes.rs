@@ -53,6 +53,7 @@ async fn release_whose_checks_pass_is_promoted_step_by_step() {
     let scene = Scene::with("promoted", policy).await;
     let _operator = Operator::start(&scene);
     scene.reaches(Phase::Initialized).await;
+    scene.rests().await;
 
     scene.release("podinfo:2").await;
     scene.reaches(Phase::Progressing).await;
@@ -88,6 +89,7 @@ async fn release_with_errors_is_rolled_back() {
     let scene = Scene::with("errors", canary("podinfo").success_rate(99)).await;
     let _operator = Operator::start(&scene);
     scene.reaches(Phase::Initialized).await;
+    scene.rests().await;
 
     scene.flow(Flow::FAILING);
     scene.release("podinfo:2").await;
@@ -183,6 +185,7 @@ async fn release_that_never_becomes_ready_is_rolled_back_at_its_deadline() {
     let scene = Scene::with("deadline", policy).await;
     let _operator = Operator::start(&scene);
     scene.reaches(Phase::Initialized).await;
+    scene.rests().await;
 
     scene.release("podinfo:broken").await;
     scene.reaches(Phase::Progressing).await;
@@ -205,6 +208,7 @@ async fn promotion_whose_primary_fails_leaves_users_on_proven_pods() {
     let scene = Scene::with("promotion-fails", policy).await;
     let _operator = Operator::start(&scene);
     scene.reaches(Phase::Initialized).await;
+    scene.rests().await;
 
     scene.release("podinfo:broken-primary").await;
     scene.reaches(Phase::Promoting).await;

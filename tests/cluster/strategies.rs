@@ -30,6 +30,7 @@ async fn ab_test_gives_the_canary_to_users_with_the_header() {
     let scene = Scene::with("ab", policy).await;
     let _operator = Operator::start(&scene);
     scene.reaches(Phase::Initialized).await;
+    scene.rests().await;
 
     scene.release("podinfo:2").await;
     scene.passes("iteration 1", |m| m.iterations == 1).await;
@@ -66,6 +67,7 @@ async fn blue_green_release_switches_all_users_at_once() {
     let scene = Scene::with("blue-green", canary("podinfo").iterations(1)).await;
     let _operator = Operator::start(&scene);
     scene.reaches(Phase::Initialized).await;
+    scene.rests().await;
 
     scene.release("podinfo:2").await;
     scene.reaches(Phase::Succeeded).await;
@@ -87,6 +89,7 @@ async fn blue_green_release_without_a_mesh_needs_services_only() {
     let scene = Scene::with("no-mesh", policy).await;
     let _operator = Operator::start(&scene);
     scene.reaches(Phase::Initialized).await;
+    scene.rests().await;
 
     scene.release("podinfo:2").await;
     scene.passes("iteration 2", |m| m.iterations == 2).await;
@@ -108,6 +111,7 @@ async fn mirroring_release_copies_requests_before_it_takes_any() {
     let scene = Scene::with("mirror", policy).await;
     let _operator = Operator::start(&scene);
     scene.reaches(Phase::Initialized).await;
+    scene.rests().await;
 
     scene.release("podinfo:2").await;
     scene
@@ -142,6 +146,7 @@ async fn sticky_users_stay_by_cookie_until_the_release_ends() {
     let scene = Scene::with("sticky", policy).await;
     let _operator = Operator::start(&scene);
     scene.reaches(Phase::Initialized).await;
+    scene.rests().await;
 
     scene.release("podinfo:2").await;
     let canary = scene.passes("weight 50", |m| m.weight == 50).await;
@@ -190,6 +195,7 @@ async fn promotion_in_steps_gives_the_primary_its_users_back_little_by_little() 
     let scene = Scene::with("little-by-little", policy).await;
     let _operator = Operator::start(&scene);
     scene.reaches(Phase::Initialized).await;
+    scene.rests().await;
 
     scene.release("podinfo:2").await;
     scene.reaches(Phase::Succeeded).await;

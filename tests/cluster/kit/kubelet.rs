@@ -3,6 +3,8 @@
 //! Pods with an image tagged `broken` start and never become ready; those tagged `broken-primary`
 //! fail so in primaries alone.
 
+use std::time::Duration;
+
 use futures::StreamExt;
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use kube::{
@@ -14,9 +16,13 @@ use kube::{
     },
 };
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
-/// Requests under way at a time.
-const AT_ONCE: usize = 16;
+/// Pods looked after at a time.
+const AT_ONCE: usize = 64;
+
+/// How long a container takes to start: long enough that whoever does not wait for it is caught.
+const START: Duration = Duration::from_millis(700);
 
 /// Looks after all pods of the cluster, for ever.
 pub async fn run(client: Client) {
@@ -60,6 +66,7 @@ async fn look_after(client: Client, pod: &Pod) -> Result<(), kube::Error> {
     if running {
         return Ok(());
     }
+    sleep(START).await;
     let status = status(pod);
     pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(status))
         .await

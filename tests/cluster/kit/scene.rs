@@ -279,6 +279,18 @@ impl Scene {
         .await;
     }
 
+    /// Waits until Deployment `podinfo` has no pods, as between two releases.
+    pub async fn rests(&self) {
+        self.sees(Kind::Deployment, "podinfo", "rests", |d| {
+            d["spec"]["replicas"] == 0 && d["status"].get("replicas").is_none()
+        })
+        .await;
+        self.until("podinfo-canary has no endpoints", |history| {
+            (history.endpoints("podinfo-canary") == 0).then_some(())
+        })
+        .await;
+    }
+
     /// Asserts that the route never sent users to a service without ready endpoints.
     pub fn served_its_users(&self) {
         let outages = self.history.borrow().outages();
