@@ -51,15 +51,6 @@ pub enum Effect {
         /// Why.
         reason: &'static str,
     },
-    /// Delete an object.
-    Delete {
-        /// The object.
-        key: Key,
-        /// Identity and version that the deletion was decided on.
-        precondition: Precondition,
-        /// Why.
-        reason: &'static str,
-    },
     /// Copy a ConfigMap or Secret whose contents are not cached.
     CopyConfig(ConfigCopy),
     /// Ask metrics servers and webhooks; the answer is a fact of a later snapshot.

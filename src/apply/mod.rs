@@ -8,12 +8,12 @@ use std::{sync::Arc, time::Duration};
 
 use kube::{
     Client,
-    api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
+    api::{Api, DynamicObject, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 
 use crate::{
-    api::status::{CanaryStatus, Notice},
+    api::status::CanaryStatus,
     object::{Key, Kind, merge_diff},
     observe::{Cache, Snapshot, object_of},
     plan::{ConfigCopy, Effect, Plan, Precondition},
@@ -175,22 +175,6 @@ impl Applier {
                     })
                     .await?;
                 self.remember(key, written);
-                Ok(())
-            }
-            Effect::Delete {
-                key,
-                precondition,
-                reason,
-            } => {
-                let api = self.api(key);
-                let options = DeleteParams::default().preconditions(Preconditions {
-                    uid: Some(precondition.uid.clone()),
-                    resource_version: precondition.resource_version.clone(),
-                });
-                self.write("delete", key, reason, async {
-                    api.delete(&key.name, &options).await
-                })
-                .await?;
                 Ok(())
             }
             Effect::CopyConfig(copy) => self.copy_config(copy).await,
@@ -411,9 +395,4 @@ fn owners(existing: &DynamicObject, want: &crate::object::Want) -> Option<Value>
         "blockOwnerDeletion": true,
     }));
     Some(all)
-}
-
-/// The text of a notice with the Canary that it is about, for logs.
-pub fn describe(s: &Snapshot, notice: &Notice) -> String {
-    format!("{}.{}: {}", s.name(), s.namespace(), notice.message)
 }

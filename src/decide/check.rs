@@ -176,7 +176,7 @@ fn call(hook: &Webhook, payload: &HookPayload) -> HookCall {
 }
 
 /// Time-out of one call: as given, 10 s when absent or unreadable, at most an hour.
-pub fn hook_timeout(hook: &Webhook) -> std::time::Duration {
+fn hook_timeout(hook: &Webhook) -> std::time::Duration {
     hook.timeout
         .as_deref()
         .and_then(|text| duration::parse(text).ok())

@@ -19,7 +19,6 @@ mod takeover;
 mod terminate;
 mod world;
 
-pub use check::hook_timeout;
 pub(crate) use facts::target_kind;
 pub(crate) use world::scaler_kind;
 

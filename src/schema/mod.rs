@@ -3,7 +3,7 @@
 //! [`Schema::admit`] drops unknown fields, fills in defaults, compares values with the schema and
 //! evaluates its CEL rules, in the order and with the results of a server.
 
-mod rules;
+pub(crate) mod rules;
 mod settle;
 mod validate;
 

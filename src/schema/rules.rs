@@ -186,7 +186,7 @@ fn is_sorted(This(list): This<Arc<Vec<CelValue>>>) -> bool {
 }
 
 /// The name of a field in an expression: what CEL cannot spell is written otherwise.
-fn escape(name: &str) -> String {
+pub(crate) fn escape(name: &str) -> String {
     const KEYWORDS: [&str; 18] = [
         "true",
         "false",

@@ -431,10 +431,6 @@ impl Toy {
                 merge(&mut object, patch);
                 self.store(key.clone(), object);
             }
-            Effect::Delete { key, .. } => {
-                self.before_write()?;
-                self.delete(key.kind, &key.name);
-            }
             Effect::CopyConfig(copy) => {
                 self.before_write()?;
                 self.copy_config(copy)?;

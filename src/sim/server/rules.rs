@@ -1,5 +1,6 @@
 //! CEL rules of custom resources (`x-kubernetes-validations`).
 
+use crate::schema::rules::escape;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
@@ -241,38 +242,4 @@ fn to_cel(schema: &Schema, value: &Value) -> cel::Value {
             cel::Value::from(entries)
         }
     }
-}
-
-/// The name by which a rule reaches a field whose name is no CEL identifier.
-fn escape(name: &str) -> String {
-    const RESERVED: [&str; 21] = [
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ];
-    if RESERVED.contains(&name) {
-        return format!("__{name}__");
-    }
-    name.replace("__", "__underscores__")
-        .replace('.', "__dot__")
-        .replace('-', "__dash__")
-        .replace('/', "__slash__")
 }
