@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 
 use crate::{
-    api::{Canary, Phase, Provider, REVISION, Strategy, TargetKind, status::CanaryStatus},
+    api::{Canary, Phase, Provider, REVISION, Strategy, status::CanaryStatus},
     object::{Key, Kind, Object},
     observe::Snapshot,
     plan::HookPayload,
@@ -71,7 +71,7 @@ impl Facts {
     pub fn read(s: &Snapshot) -> Result<Self, Obstacle> {
         let spec = &s.canary.spec;
         let router = router(s)?;
-        let kind = target_kind(spec.target_ref.kind);
+        let kind = Kind::from(spec.target_ref.kind);
         let Some(target) = s.object(kind, &spec.target_ref.name) else {
             return Err(Obstacle {
                 reason: "TargetNotFound",
@@ -251,15 +251,6 @@ pub(super) fn router(s: &Snapshot) -> Result<Router, Obstacle> {
 /// The route API that a Canary names, else the operator's.
 pub(super) fn provider(s: &Snapshot) -> Provider {
     s.canary.spec.provider.unwrap_or(s.settings.mesh_provider)
-}
-
-/// The kind of the target.
-pub(crate) fn target_kind(kind: TargetKind) -> Kind {
-    match kind {
-        TargetKind::DaemonSet => Kind::DaemonSet,
-        TargetKind::Deployment => Kind::Deployment,
-        TargetKind::Service => Kind::Service,
-    }
 }
 
 /// When a workload's time to become ready began: a canary's with its release, a primary's with

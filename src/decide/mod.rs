@@ -19,9 +19,6 @@ mod takeover;
 mod terminate;
 mod world;
 
-pub(crate) use facts::target_kind;
-pub(crate) use world::scaler_kind;
-
 use crate::{
     api::{Phase, validation},
     observe::Snapshot,

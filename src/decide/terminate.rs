@@ -96,7 +96,7 @@ fn give_back(
     effects: &mut Vec<Effect>,
 ) -> bool {
     let spec = &s.canary.spec;
-    let kind = facts::target_kind(spec.target_ref.kind);
+    let kind = Kind::from(spec.target_ref.kind);
     let Some(target) = s.object(kind, &spec.target_ref.name) else {
         return true;
     };
@@ -104,7 +104,7 @@ fn give_back(
     let scaler = spec
         .autoscaler_ref
         .as_ref()
-        .and_then(|r| s.object(world::scaler_kind(r.kind), &r.name));
+        .and_then(|r| s.object(Kind::from(r.kind), &r.name));
     if let Some(scaler) = scaler
         && let Some(change) = workload::resume_scaler(scaler)
     {

@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 use crate::{
-    api::{AutoscalerKind, Phase, Strategy, status::CanaryStatus},
+    api::{Phase, Strategy, status::CanaryStatus},
     object::{Key, Kind, Object, Want},
     observe::Snapshot,
     plan::{Effect, Precondition},
@@ -374,7 +374,7 @@ fn scaler(s: &Snapshot) -> Result<Option<&Object>, Obstacle> {
     let Some(reference) = &s.canary.spec.autoscaler_ref else {
         return Ok(None);
     };
-    let kind = scaler_kind(reference.kind);
+    let kind = Kind::from(reference.kind);
     if let Some(scaler) = s.object(kind, &reference.name) {
         return Ok(Some(scaler));
     }
@@ -386,14 +386,6 @@ fn scaler(s: &Snapshot) -> Result<Option<&Object>, Obstacle> {
             s.namespace()
         ),
     })
-}
-
-/// The kind of an autoscaler.
-pub(crate) fn scaler_kind(kind: AutoscalerKind) -> Kind {
-    match kind {
-        AutoscalerKind::HorizontalPodAutoscaler => Kind::HorizontalPodAutoscaler,
-        AutoscalerKind::ScaledObject => Kind::ScaledObject,
-    }
 }
 
 /// The primary's autoscaler: made once, and brought up to date with each promotion.

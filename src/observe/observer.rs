@@ -16,7 +16,6 @@ use serde_json::Value;
 
 use crate::{
     api::{AlertProvider, Canary, CanaryStatus, MetricTemplate},
-    decide::{scaler_kind, target_kind},
     measure::metrics::template_key,
     object::{Key, Kind, Object},
     route,
@@ -185,7 +184,7 @@ impl Observer {
                 (deployment, sets)
             })
             .into();
-        let kind = target_kind(canary.spec.target_ref.kind);
+        let kind = Kind::from(canary.spec.target_ref.kind);
         let mut configs = Vec::new();
         if let Some(target) = objects.get(&Key::new(kind, namespace, target)).cloned()
             && self.settings.config_tracking
@@ -257,7 +256,7 @@ impl Observer {
     /// The objects around a Canary that have a fixed name.
     fn keys(&self, canary: &Canary, namespace: &str) -> Vec<Key> {
         let spec = &canary.spec;
-        let kind = target_kind(spec.target_ref.kind);
+        let kind = Kind::from(spec.target_ref.kind);
         let apex = spec.apex_name();
         let mut keys = vec![
             Key::new(kind, namespace, spec.target_ref.name.clone()),
@@ -267,7 +266,7 @@ impl Observer {
             Key::new(Kind::Service, namespace, format!("{apex}-canary")),
         ];
         if let Some(scaler) = &spec.autoscaler_ref {
-            let kind = scaler_kind(scaler.kind);
+            let kind = Kind::from(scaler.kind);
             keys.push(Key::new(kind, namespace, scaler.name.clone()));
             keys.push(Key::new(
                 kind,

@@ -12,6 +12,7 @@ mod affinity;
 mod checksum;
 mod configs;
 mod endpoints;
+mod kind;
 mod owner;
 mod ports;
 mod primary;
