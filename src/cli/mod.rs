@@ -1,6 +1,7 @@
 //! Where commands are parsed and run: one file per command.
 
 pub mod check;
+pub mod compare;
 pub mod crds;
 pub mod demo;
 mod ending;
@@ -59,6 +60,7 @@ enum Command {
     /// manifests cannot be used.
     Simulate(simulate::SimulateArgs),
     Judge(judge::JudgeArgs),
+    Compare(compare::CompareArgs),
     /// Print the version
     Version,
 }
@@ -80,6 +82,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Crds => crds::run(),
         Command::Simulate(args) => simulate::run(&args),
         Command::Judge(args) => judge::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Version => {
             println!("haldane {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS

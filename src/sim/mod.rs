@@ -10,6 +10,7 @@
 //! the same seed gives the same run.
 
 pub mod behaviour;
+pub mod comparison;
 pub mod controllers;
 pub mod crash;
 mod dice;
