@@ -47,6 +47,8 @@ pub(super) struct Facts {
     pub abilities: Abilities,
     /// How a release advances.
     pub strategy: Strategy,
+    /// The spec was edited to something that the route API has no words for.
+    pub unsayable: Option<String>,
     /// What the live route gives; `None` when there is no route.
     pub live: Option<Weights>,
     /// Whether the target is ready to take traffic.
@@ -134,6 +136,10 @@ impl Facts {
             abilities,
             strategy: steps::strategy(analysis, abilities),
             live: router.weights(&s.canary, &s.objects),
+            unsayable: router
+                .want(&s.canary, &route::Traffic::default(), &s.objects)
+                .err()
+                .map(|error| error.to_string()),
             canary,
             canary_endpoints: endpoints(s, &format!("{apex}-canary"), Some(target)),
             canary_pods: endpoints(s, &format!("{apex}-canary"), None),

@@ -11,7 +11,7 @@ use crate::{
     object::{Key, Kind, Object, Want},
     observe::Snapshot,
     plan::{Effect, Precondition},
-    route::Traffic,
+    route::{Router, Traffic},
     workload::{self, Services, WorkloadError},
 };
 
@@ -69,7 +69,8 @@ fn safe_traffic(facts: &Facts, wanted: &Traffic) -> Option<Traffic> {
 pub(super) fn in_place(s: &Snapshot, facts: &Facts, status: &CanaryStatus) -> bool {
     let wanted = wanted_traffic(s, facts, status);
     safe_traffic(facts, &wanted).as_ref() == Some(&wanted)
-        && route_effects(s, facts, &wanted).is_ok_and(|effects| effects.is_empty())
+        && (facts.unsayable.is_none() || facts.live.is_some())
+        && route_effects(s, facts.router, &wanted).is_empty()
         && apex_effect(s, facts).is_ok_and(|effect| effect.is_none())
 }
 
@@ -103,7 +104,7 @@ pub(super) fn converge(
         && leaves
         && let Some(traffic) = &traffic
     {
-        effects.extend(route_effects(s, facts, traffic)?);
+        effects.extend(route_effects(s, facts.router, traffic));
     }
     back_services(s, facts, &status, effects)?;
     create_primary(s, facts, &status, effects)?;
@@ -117,8 +118,14 @@ pub(super) fn converge(
             effects.extend(apex_effect(s, facts)?);
         }
         if !leaves && let Some(traffic) = &traffic {
-            effects.extend(route_effects(s, facts, traffic)?);
+            effects.extend(route_effects(s, facts.router, traffic));
         }
+    }
+    if let Some(message) = &facts.unsayable {
+        d.obstacle = Some(Obstacle {
+            reason: "RouteInvalid",
+            message: message.clone(),
+        });
     }
     scalers(s, facts, &status, effects)
 }
@@ -168,18 +175,15 @@ pub(super) fn patch_any(object: &Object, patch: Value, reason: &'static str) -> 
     }
 }
 
-fn route_effects(s: &Snapshot, facts: &Facts, traffic: &Traffic) -> Result<Vec<Effect>, Obstacle> {
-    let wants = facts
-        .router
+/// The writes that bring the routes to some traffic. Where the spec describes no route, the live
+/// one gets the weights: what users get never waits for somebody to correct a manifest.
+fn route_effects(s: &Snapshot, router: Router, traffic: &Traffic) -> Vec<Effect> {
+    router
         .want(&s.canary, traffic, &s.objects)
-        .map_err(|error| Obstacle {
-            reason: "RouteInvalid",
-            message: error.to_string(),
-        })?;
-    Ok(wants
+        .unwrap_or_else(|_| Vec::from_iter(router.reweigh(&s.canary, traffic, &s.objects)))
         .into_iter()
         .filter_map(|want| write(s, want, "route as the status says"))
-        .collect())
+        .collect()
 }
 
 fn service_wants(s: &Snapshot, facts: &Facts) -> Result<Services<Want>, Obstacle> {
@@ -447,12 +451,7 @@ pub(super) fn without_target(s: &Snapshot, status: &CanaryStatus, effects: &mut 
         primary_cookie: None,
         previous_cookie: status.previous_session_affinity_cookie.clone(),
     };
-    for want in router
-        .want(&s.canary, &traffic, &s.objects)
-        .unwrap_or_default()
-    {
-        effects.extend(write(s, want, "the target is gone"));
-    }
+    effects.extend(route_effects(s, router, &traffic));
 }
 
 /// The key of the apex service.

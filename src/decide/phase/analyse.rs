@@ -59,6 +59,13 @@ pub(super) fn analyse(s: &Snapshot, facts: &Facts, d: &mut Draft) {
     }
     d.notices.extend(reading.notices);
     match reading.verdict {
+        Verdict::Passed if facts.unsayable.is_some() => {
+            // A next step has no route to go by. Checks go on, so that what fails is rolled back.
+            let name = notices::full_name(s);
+            let why = facts.unsayable.as_deref().unwrap_or_default();
+            d.halt(&format!("Halt {name} advancement {why}"));
+            d.check_later(s);
+        }
         Verdict::Passed => {
             d.status.halt_reason = None;
             d.status.phase = Phase::Progressing;

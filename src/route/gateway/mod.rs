@@ -6,10 +6,35 @@ pub mod eval;
 
 use serde_json::Value;
 
-use super::{Names, Observed, RouteError, Traffic, Weights, adoption, service, wanted_route};
+use super::{
+    Names, Observed, RouteError, Traffic, Weights, adoption, reweigh::Spelling, service,
+    wanted_route,
+};
 use crate::{
     api::Canary,
     object::{Key, Kind, Object, Want},
+};
+
+/// How an HTTPRoute spells rules and backends.
+pub(super) const SPELLING: Spelling = Spelling {
+    rules: &["rules"],
+    backends: "backendRefs",
+    name: "/name",
+    changes: "filters",
+    unmirror: |rule, name| {
+        let Some(filters) = rule.get_mut("filters").and_then(Value::as_array_mut) else {
+            return;
+        };
+        filters.retain(|filter| {
+            filter
+                .pointer("/requestMirror/backendRef/name")
+                .and_then(Value::as_str)
+                != Some(name)
+        });
+        if filters.is_empty() {
+            rule.remove("filters");
+        }
+    },
 };
 
 pub(super) fn key(canary: &Canary) -> Key {

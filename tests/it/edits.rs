@@ -1,0 +1,60 @@
+//! Specs edited to something that cannot be, while users are on the canary.
+
+use haldane::{api::Phase, object::Kind};
+use serde_json::json;
+
+use crate::{fixtures::progressing, toy::Metrics};
+
+/// A delegate VirtualService has no hosts: this describes no route.
+const UNSAYABLE: &str = "{service: {delegation: true, hosts: [app.example.com]}}";
+
+#[test]
+fn route_that_cannot_be_said_holds_the_weight_and_is_reported() {
+    let mut toy = progressing("", 20);
+    toy.edit_spec(UNSAYABLE);
+    toy.run(300);
+    assert_eq!(
+        (toy.phase(), toy.status().canary_weight, toy.weight()),
+        (Phase::Progressing, 20, 20.0),
+        "{}",
+        toy.story()
+    );
+    let conditions = json!(toy.status().conditions).to_string();
+    assert!(conditions.contains("RouteInvalid"), "{conditions}");
+    toy.edit_spec("{service: {delegation: null, hosts: null}}");
+    toy.run(900);
+    assert_eq!(toy.phase(), Phase::Succeeded, "{}", toy.story());
+}
+
+#[test]
+fn route_that_cannot_be_said_does_not_keep_a_failing_canary_in_traffic() {
+    let mut toy = progressing("", 20);
+    toy.edit_spec(UNSAYABLE);
+    toy.metrics = Metrics::Fail;
+    toy.run(300);
+    assert_eq!(
+        (toy.phase(), toy.weight(), toy.replicas("podinfo")),
+        (Phase::Failed, 0.0, 0),
+        "{}",
+        toy.story()
+    );
+    let hosts = &toy.get(Kind::VirtualService, "podinfo")["spec"]["hosts"];
+    assert_eq!(*hosts, json!(["podinfo"]), "all else stays");
+    toy.assert_at_rest();
+}
+
+#[test]
+fn route_that_cannot_be_said_is_healed_to_the_weight_of_the_status() {
+    let mut toy = progressing("", 20);
+    toy.edit_spec(UNSAYABLE);
+    toy.request("abort");
+    toy.run(60);
+    assert_eq!((toy.phase(), toy.weight()), (Phase::Failed, 0.0));
+    let route = json!({"spec": {"http": [{"route": [
+        {"destination": {"host": "podinfo-primary"}, "weight": 10},
+        {"destination": {"host": "podinfo-canary"}, "weight": 90},
+    ]}]}});
+    toy.edit(Kind::VirtualService, "podinfo", &route);
+    toy.run(60);
+    assert!(toy.weight() < 0.5, "{}", toy.story());
+}
