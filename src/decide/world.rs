@@ -186,6 +186,23 @@ fn route_effects(s: &Snapshot, router: Router, traffic: &Traffic) -> Vec<Effect>
         .collect()
 }
 
+/// Takes users off the canary as far as the status says so, by the live route alone.
+pub(super) fn leave_canary(
+    s: &Snapshot,
+    facts: &Facts,
+    status: &CanaryStatus,
+    effects: &mut Vec<Effect>,
+) {
+    let wanted = wanted_traffic(s, facts, status);
+    let leaves = facts
+        .live
+        .is_some_and(|live| live.canary > wanted.canary_weight);
+    if leaves && let Some(traffic) = safe_traffic(facts, &wanted) {
+        let route = facts.router.reweigh(&s.canary, &traffic, &s.objects);
+        effects.extend(route.and_then(|want| write(s, want, "route as the status says")));
+    }
+}
+
 fn service_wants(s: &Snapshot, facts: &Facts) -> Result<Services<Want>, Obstacle> {
     let apex = s.canary.spec.apex_name();
     let observed = |name: &str| s.object(Kind::Service, name).map(AsRef::as_ref);

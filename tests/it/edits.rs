@@ -58,3 +58,47 @@ fn route_that_cannot_be_said_is_healed_to_the_weight_of_the_status() {
     toy.run(60);
     assert!(toy.weight() < 0.5, "{}", toy.story());
 }
+
+/// Not a regular expression: the server admits it, the operator cannot work by it.
+const INVALID: &str = "{service: {match: [{uri: {regex: '('}}]}}";
+
+#[test]
+fn invalid_spec_holds_the_weight_until_corrected() {
+    let mut toy = progressing("", 20);
+    toy.edit_spec(INVALID);
+    toy.run(60);
+    assert_eq!((toy.phase(), toy.weight()), (Phase::Progressing, 20.0));
+    let conditions = json!(toy.status().conditions).to_string();
+    assert!(conditions.contains("InvalidSpec"), "{conditions}");
+    toy.edit_spec("{service: {match: null}}");
+    toy.run(900);
+    assert_eq!(toy.phase(), Phase::Succeeded, "{}", toy.story());
+}
+
+#[test]
+fn invalid_spec_does_not_keep_users_on_an_unproven_canary() {
+    let mut aborted = progressing("", 20);
+    aborted.edit_spec(INVALID);
+    aborted.request("abort");
+    aborted.look();
+    assert_eq!((aborted.phase(), aborted.weight()), (Phase::Failed, 0.0));
+    let mut forgotten = progressing("", 20);
+    forgotten.edit_spec(INVALID);
+    forgotten.run(300);
+    assert_eq!(
+        (forgotten.phase(), forgotten.weight()),
+        (Phase::Failed, 0.0),
+        "{}",
+        forgotten.story()
+    );
+    forgotten.assert_at_rest();
+    let mut paused = progressing("", 20);
+    paused.request("pause");
+    paused.run(20);
+    paused.edit_spec(INVALID);
+    paused.run(900);
+    assert_eq!(
+        (paused.phase(), paused.weight()),
+        (Phase::Progressing, 20.0)
+    );
+}
