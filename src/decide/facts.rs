@@ -45,6 +45,8 @@ pub(super) struct Facts {
     pub router: Router,
     /// What the route API can do.
     pub abilities: Abilities,
+    /// Whether users can be kept on one version by cookies.
+    pub sticky: bool,
     /// How a release advances.
     pub strategy: Strategy,
     /// The spec was edited to something that the route API has no words for.
@@ -134,6 +136,10 @@ impl Facts {
             missing_config,
             router,
             abilities,
+            // Users whom the analysis chooses by condition are kept by it already.
+            sticky: capabilities.sticky
+                && requests
+                && analysis.matches.as_ref().is_none_or(Vec::is_empty),
             strategy: steps::strategy(analysis, abilities),
             live: router.weights(&s.canary, &s.objects),
             unsayable: router

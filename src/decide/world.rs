@@ -50,16 +50,23 @@ fn wanted_traffic(s: &Snapshot, facts: &Facts, status: &CanaryStatus) -> Traffic
 
 /// The traffic that can be had now: a backend gets more only with ready endpoints. `None`: the
 /// route stays as it is, whatever it is.
-fn safe_traffic(facts: &Facts, wanted: &Traffic) -> Option<Traffic> {
+fn safe_traffic(s: &Snapshot, facts: &Facts, wanted: &Traffic) -> Option<Traffic> {
     let live = facts.live.map_or(0, |weights| weights.canary);
-    let more = wanted.canary_weight > live || (wanted.ab && live == 0);
+    let tests = s.canary.spec.analysis.matches.as_ref();
+    let everybody = tests.is_none_or(Vec::is_empty);
+    // An A/B test that was edited to weights: all of those who matched is nobody of the others.
+    let shared = match facts.live {
+        Some(weights) if weights.partial && everybody => 0,
+        Some(_) | None => live,
+    };
+    let more = wanted.canary_weight > shared || (wanted.ab && live == 0);
     let less = wanted.canary_weight < live && !wanted.ab;
     if less && facts.primary_endpoints == 0 && facts.canary_pods > 0 {
         return None;
     }
     let mut traffic = wanted.clone();
     if more && facts.canary_endpoints == 0 {
-        traffic.canary_weight = live.min(traffic.canary_weight);
+        traffic.canary_weight = shared.min(traffic.canary_weight);
         traffic.ab = false;
     }
     Some(traffic)
@@ -68,7 +75,7 @@ fn safe_traffic(facts: &Facts, wanted: &Traffic) -> Option<Traffic> {
 /// Whether apex service and routes are as the status asks.
 pub(super) fn in_place(s: &Snapshot, facts: &Facts, status: &CanaryStatus) -> bool {
     let wanted = wanted_traffic(s, facts, status);
-    safe_traffic(facts, &wanted).as_ref() == Some(&wanted)
+    safe_traffic(s, facts, &wanted).as_ref() == Some(&wanted)
         && (facts.unsayable.is_none() || facts.live.is_some())
         && route_effects(s, facts.router, &wanted).is_empty()
         && apex_effect(s, facts).is_ok_and(|effect| effect.is_none())
@@ -99,7 +106,7 @@ pub(super) fn converge(
     let leaves = facts
         .live
         .is_some_and(|live| live.canary > wanted.canary_weight);
-    let traffic = safe_traffic(facts, &wanted);
+    let traffic = safe_traffic(s, facts, &wanted);
     if users_on_route
         && leaves
         && let Some(traffic) = &traffic
@@ -197,7 +204,7 @@ pub(super) fn leave_canary(
     let leaves = facts
         .live
         .is_some_and(|live| live.canary > wanted.canary_weight);
-    if leaves && let Some(traffic) = safe_traffic(facts, &wanted) {
+    if leaves && let Some(traffic) = safe_traffic(s, facts, &wanted) {
         let route = facts.router.reweigh(&s.canary, &traffic, &s.objects);
         effects.extend(route.and_then(|want| write(s, want, "route as the status says")));
     }

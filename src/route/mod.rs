@@ -77,6 +77,9 @@ pub struct Weights {
     pub canary: i32,
     /// Whether requests are copied to the canary.
     pub mirrored: bool,
+    /// The weights are those of requests that match some condition of the analysis; the primary
+    /// alone gets all others.
+    pub partial: bool,
 }
 
 /// What a route API can do.

@@ -1,9 +1,14 @@
 //! Specs edited to something that cannot be, while users are on the canary.
 
-use haldane::{api::Phase, object::Kind};
+use std::sync::Arc;
+
+use haldane::{api::Phase, decide::decide, object::Kind, observe::Snapshot, plan::Effect};
 use serde_json::json;
 
-use crate::{fixtures::progressing, toy::Metrics};
+use crate::{
+    fixtures::{initialized, progressing},
+    toy::Metrics,
+};
 
 /// A delegate VirtualService has no hosts: this describes no route.
 const UNSAYABLE: &str = "{service: {delegation: true, hosts: [app.example.com]}}";
@@ -101,4 +106,55 @@ fn invalid_spec_does_not_keep_users_on_an_unproven_canary() {
         (paused.phase(), paused.weight()),
         (Phase::Progressing, 20.0)
     );
+}
+
+#[test]
+fn test_edited_to_weights_gives_users_a_canary_only_with_ready_pods() {
+    let mut toy = initialized(
+        "{analysis: {stepWeight: null, maxWeight: null, iterations: 50, \
+         match: [{headers: {x-user: {exact: insider}}}]}}",
+    );
+    toy.push("podinfo:2");
+    toy.run_until("the test runs", |toy| toy.status().iterations == 2);
+    let mut snapshot = toy.snapshot();
+    let mut canary = (*snapshot.canary).clone();
+    canary.spec.analysis.matches = None;
+    canary.spec.analysis.iterations = None;
+    canary.spec.analysis.step_weight = Some(20);
+    let status = canary.status.as_mut().unwrap();
+    (status.canary_weight, status.step) = (20, Some(1));
+    snapshot.canary = Arc::new(canary);
+    let gives = |snapshot: &Snapshot| {
+        let plan = decide(snapshot);
+        plan.effects.iter().any(|effect| match effect {
+            Effect::Patch { key, patch, .. } => {
+                key.kind == Kind::VirtualService && patch.to_string().contains("\"weight\":20")
+            }
+            Effect::Create { .. } | Effect::CopyConfig(_) | Effect::Measure(_) => false,
+        })
+    };
+    assert!(gives(&snapshot), "with pods the step is carried out");
+    snapshot.slices.remove("podinfo-canary");
+    assert!(!gives(&snapshot), "without pods it waits");
+}
+
+#[test]
+fn cookies_are_not_made_where_nobody_gets_them() {
+    for (change, made) in [
+        ("{analysis: {sessionAffinity: {cookieName: v}}}", true),
+        (
+            "{analysis: {sessionAffinity: {cookieName: v}}, \
+             service: {appProtocol: tcp}}",
+            false,
+        ),
+        (
+            "{analysis: {sessionAffinity: {cookieName: v}, \
+             match: [{headers: {x-user: {exact: insider}}}]}}",
+            false,
+        ),
+    ] {
+        let toy = progressing(change, 20);
+        let status = toy.status();
+        assert_eq!(status.session_affinity_cookie.is_some(), made, "{change}");
+    }
 }

@@ -112,16 +112,16 @@ fn take(s: &Snapshot, facts: &Facts, d: &mut Draft, at: Progress, next: Step) {
             }));
         }
     }
-    give_cookies(s, &mut d.status);
+    give_cookies(s, facts, &mut d.status);
     d.check_later(s);
 }
 
 /// Session affinity: a cookie per release, kept in the status before any user gets it.
-fn give_cookies(s: &Snapshot, status: &mut CanaryStatus) {
+fn give_cookies(s: &Snapshot, facts: &Facts, status: &mut CanaryStatus) {
     let Some(affinity) = &s.canary.spec.analysis.session_affinity else {
         return;
     };
-    if status.canary_weight == 0 {
+    if status.canary_weight == 0 || !facts.sticky {
         return;
     }
     let value = identity::letters(s, status, "canary");

@@ -71,8 +71,9 @@ pub(super) fn weights(canary: &Canary, observed: &Observed) -> Option<Weights> {
 fn live_weights(canary: &Canary, route: &Object) -> Option<Weights> {
     let names = Names::of(canary);
     let body = route.body.value();
-    let (rule, weight) = list(&body, "/spec/rules")
-        .filter_map(|rule| Some((rule, weight(rule, &names.canary)?)))
+    let (index, rule, weight) = list(&body, "/spec/rules")
+        .enumerate()
+        .filter_map(|(index, rule)| Some((index, rule, weight(rule, &names.canary)?)))
         .last()?;
     Some(Weights {
         primary: self::weight(rule, &names.primary).unwrap_or_default(),
@@ -83,6 +84,7 @@ fn live_weights(canary: &Canary, route: &Object) -> Option<Weights> {
                 .and_then(Value::as_str)
                 == Some(&names.canary)
         }),
+        partial: index + 1 < list(&body, "/spec/rules").count(),
     })
 }
 

@@ -107,15 +107,20 @@ fn live_weights(names: &Names, route: &Object) -> Option<Weights> {
             .map(Vec::as_slice)
             .unwrap_or_default()
     };
-    let (rule, canary) = rules("/spec/http")
+    let all: Vec<&Value> = rules("/spec/http")
         .iter()
         .chain(rules("/spec/tcp"))
-        .filter_map(|rule| Some((rule, weight(rule, &names.canary)?)))
+        .collect();
+    let (index, rule, canary) = all
+        .iter()
+        .enumerate()
+        .filter_map(|(index, rule)| Some((index, *rule, weight(rule, &names.canary)?)))
         .next_back()?;
     Some(Weights {
         primary: weight(rule, &names.primary).unwrap_or_default(),
         canary,
         mirrored: rule.pointer("/mirror/host").and_then(Value::as_str) == Some(&names.canary),
+        partial: index + 1 < all.len(),
     })
 }
 
