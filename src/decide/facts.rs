@@ -45,8 +45,12 @@ pub(super) struct Facts {
     pub router: Router,
     /// What the route API can do.
     pub abilities: Abilities,
+    /// Whether users can be kept on one version by cookies.
+    pub sticky: bool,
     /// How a release advances.
     pub strategy: Strategy,
+    /// The spec was edited to something that the route API has no words for.
+    pub unsayable: Option<String>,
     /// What the live route gives; `None` when there is no route.
     pub live: Option<Weights>,
     /// Whether the target is ready to take traffic.
@@ -132,8 +136,16 @@ impl Facts {
             missing_config,
             router,
             abilities,
+            // Users whom the analysis chooses by condition are kept by it already.
+            sticky: capabilities.sticky
+                && requests
+                && analysis.matches.as_ref().is_none_or(Vec::is_empty),
             strategy: steps::strategy(analysis, abilities),
             live: router.weights(&s.canary, &s.objects),
+            unsayable: router
+                .want(&s.canary, &route::Traffic::default(), &s.objects)
+                .err()
+                .map(|error| error.to_string()),
             canary,
             canary_endpoints: endpoints(s, &format!("{apex}-canary"), Some(target)),
             canary_pods: endpoints(s, &format!("{apex}-canary"), None),

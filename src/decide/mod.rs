@@ -11,6 +11,7 @@ mod copies;
 mod draft;
 mod facts;
 mod identity;
+mod invalid;
 mod notices;
 mod phase;
 mod requests;
@@ -36,6 +37,14 @@ pub fn decide(s: &Snapshot) -> Plan {
     }
     let mut effects = Vec::new();
     if let Some(obstacle) = obstacle(s) {
+        if obstacle.reason == "InvalidSpec" {
+            let mut request = requests::read(s);
+            let asked = request.is_some();
+            invalid::hold(s, &mut request, &mut d, &mut effects);
+            if asked && request.is_none() {
+                requests::settle(s, request, &mut d);
+            }
+        }
         d.obstacle = Some(obstacle);
         return finish(s, d, effects);
     }

@@ -11,7 +11,7 @@ use crate::{
     object::{Key, Kind, Object, Want},
     observe::Snapshot,
     plan::{Effect, Precondition},
-    route::Traffic,
+    route::{Router, Traffic},
     workload::{self, Services, WorkloadError},
 };
 
@@ -50,16 +50,23 @@ fn wanted_traffic(s: &Snapshot, facts: &Facts, status: &CanaryStatus) -> Traffic
 
 /// The traffic that can be had now: a backend gets more only with ready endpoints. `None`: the
 /// route stays as it is, whatever it is.
-fn safe_traffic(facts: &Facts, wanted: &Traffic) -> Option<Traffic> {
+fn safe_traffic(s: &Snapshot, facts: &Facts, wanted: &Traffic) -> Option<Traffic> {
     let live = facts.live.map_or(0, |weights| weights.canary);
-    let more = wanted.canary_weight > live || (wanted.ab && live == 0);
+    let tests = s.canary.spec.analysis.matches.as_ref();
+    let everybody = tests.is_none_or(Vec::is_empty);
+    // An A/B test that was edited to weights: all of those who matched is nobody of the others.
+    let shared = match facts.live {
+        Some(weights) if weights.partial && everybody => 0,
+        Some(_) | None => live,
+    };
+    let more = wanted.canary_weight > shared || (wanted.ab && live == 0);
     let less = wanted.canary_weight < live && !wanted.ab;
     if less && facts.primary_endpoints == 0 && facts.canary_pods > 0 {
         return None;
     }
     let mut traffic = wanted.clone();
     if more && facts.canary_endpoints == 0 {
-        traffic.canary_weight = live.min(traffic.canary_weight);
+        traffic.canary_weight = shared.min(traffic.canary_weight);
         traffic.ab = false;
     }
     Some(traffic)
@@ -68,8 +75,9 @@ fn safe_traffic(facts: &Facts, wanted: &Traffic) -> Option<Traffic> {
 /// Whether apex service and routes are as the status asks.
 pub(super) fn in_place(s: &Snapshot, facts: &Facts, status: &CanaryStatus) -> bool {
     let wanted = wanted_traffic(s, facts, status);
-    safe_traffic(facts, &wanted).as_ref() == Some(&wanted)
-        && route_effects(s, facts, &wanted).is_ok_and(|effects| effects.is_empty())
+    safe_traffic(s, facts, &wanted).as_ref() == Some(&wanted)
+        && (facts.unsayable.is_none() || facts.live.is_some())
+        && route_effects(s, facts.router, &wanted).is_empty()
         && apex_effect(s, facts).is_ok_and(|effect| effect.is_none())
 }
 
@@ -98,12 +106,12 @@ pub(super) fn converge(
     let leaves = facts
         .live
         .is_some_and(|live| live.canary > wanted.canary_weight);
-    let traffic = safe_traffic(facts, &wanted);
+    let traffic = safe_traffic(s, facts, &wanted);
     if users_on_route
         && leaves
         && let Some(traffic) = &traffic
     {
-        effects.extend(route_effects(s, facts, traffic)?);
+        effects.extend(route_effects(s, facts.router, traffic));
     }
     back_services(s, facts, &status, effects)?;
     create_primary(s, facts, &status, effects)?;
@@ -117,8 +125,14 @@ pub(super) fn converge(
             effects.extend(apex_effect(s, facts)?);
         }
         if !leaves && let Some(traffic) = &traffic {
-            effects.extend(route_effects(s, facts, traffic)?);
+            effects.extend(route_effects(s, facts.router, traffic));
         }
+    }
+    if let Some(message) = &facts.unsayable {
+        d.obstacle = Some(Obstacle {
+            reason: "RouteInvalid",
+            message: message.clone(),
+        });
     }
     scalers(s, facts, &status, effects)
 }
@@ -168,18 +182,32 @@ pub(super) fn patch_any(object: &Object, patch: Value, reason: &'static str) -> 
     }
 }
 
-fn route_effects(s: &Snapshot, facts: &Facts, traffic: &Traffic) -> Result<Vec<Effect>, Obstacle> {
-    let wants = facts
-        .router
+/// The writes that bring the routes to some traffic. Where the spec describes no route, the live
+/// one gets the weights: what users get never waits for somebody to correct a manifest.
+fn route_effects(s: &Snapshot, router: Router, traffic: &Traffic) -> Vec<Effect> {
+    router
         .want(&s.canary, traffic, &s.objects)
-        .map_err(|error| Obstacle {
-            reason: "RouteInvalid",
-            message: error.to_string(),
-        })?;
-    Ok(wants
+        .unwrap_or_else(|_| Vec::from_iter(router.reweigh(&s.canary, traffic, &s.objects)))
         .into_iter()
         .filter_map(|want| write(s, want, "route as the status says"))
-        .collect())
+        .collect()
+}
+
+/// Takes users off the canary as far as the status says so, by the live route alone.
+pub(super) fn leave_canary(
+    s: &Snapshot,
+    facts: &Facts,
+    status: &CanaryStatus,
+    effects: &mut Vec<Effect>,
+) {
+    let wanted = wanted_traffic(s, facts, status);
+    let leaves = facts
+        .live
+        .is_some_and(|live| live.canary > wanted.canary_weight);
+    if leaves && let Some(traffic) = safe_traffic(s, facts, &wanted) {
+        let route = facts.router.reweigh(&s.canary, &traffic, &s.objects);
+        effects.extend(route.and_then(|want| write(s, want, "route as the status says")));
+    }
 }
 
 fn service_wants(s: &Snapshot, facts: &Facts) -> Result<Services<Want>, Obstacle> {
@@ -447,12 +475,7 @@ pub(super) fn without_target(s: &Snapshot, status: &CanaryStatus, effects: &mut 
         primary_cookie: None,
         previous_cookie: status.previous_session_affinity_cookie.clone(),
     };
-    for want in router
-        .want(&s.canary, &traffic, &s.objects)
-        .unwrap_or_default()
-    {
-        effects.extend(write(s, want, "the target is gone"));
-    }
+    effects.extend(route_effects(s, router, &traffic));
 }
 
 /// The key of the apex service.

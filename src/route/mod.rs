@@ -8,6 +8,7 @@ mod adoption;
 mod affinity;
 mod matching;
 mod request;
+mod reweigh;
 mod rules;
 
 pub mod gateway;
@@ -76,6 +77,9 @@ pub struct Weights {
     pub canary: i32,
     /// Whether requests are copied to the canary.
     pub mirrored: bool,
+    /// The weights are those of requests that match some condition of the analysis; the primary
+    /// alone gets all others.
+    pub partial: bool,
 }
 
 /// What a route API can do.
@@ -224,6 +228,18 @@ impl Router {
             Self::Gateway => gateway::want(canary, traffic, observed).map(|want| vec![want]),
             Self::Kubernetes => Ok(Vec::new()),
         }
+    }
+
+    /// The live route with the canary's weight as wanted and all else as it is: for a rollback
+    /// while the Canary's spec describes no route. `None` when no live route names the canary.
+    pub fn reweigh(self, canary: &Canary, traffic: &Traffic, observed: &Observed) -> Option<Want> {
+        let names = Names::of(canary);
+        let (key, spelling) = match self {
+            Self::Istio => (istio::route_key(&names), &istio::SPELLING),
+            Self::Gateway => (gateway::key(canary), &gateway::SPELLING),
+            Self::Kubernetes => return None,
+        };
+        reweigh::reweigh(observed.get(&key)?, spelling, &names, traffic)
     }
 
     /// What the live route gives; `None` when there is no route to the canary. While an A/B test

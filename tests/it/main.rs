@@ -14,6 +14,7 @@
 mod bootstrap;
 mod crash;
 mod deletion;
+mod edits;
 mod faults;
 mod fixtures;
 mod gates;

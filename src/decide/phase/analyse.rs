@@ -59,6 +59,13 @@ pub(super) fn analyse(s: &Snapshot, facts: &Facts, d: &mut Draft) {
     }
     d.notices.extend(reading.notices);
     match reading.verdict {
+        Verdict::Passed if facts.unsayable.is_some() => {
+            // A next step has no route to go by. Checks go on, so that what fails is rolled back.
+            let name = notices::full_name(s);
+            let why = facts.unsayable.as_deref().unwrap_or_default();
+            d.halt(&format!("Halt {name} advancement {why}"));
+            d.check_later(s);
+        }
         Verdict::Passed => {
             d.status.halt_reason = None;
             d.status.phase = Phase::Progressing;
@@ -105,16 +112,16 @@ fn take(s: &Snapshot, facts: &Facts, d: &mut Draft, at: Progress, next: Step) {
             }));
         }
     }
-    give_cookies(s, &mut d.status);
+    give_cookies(s, facts, &mut d.status);
     d.check_later(s);
 }
 
 /// Session affinity: a cookie per release, kept in the status before any user gets it.
-fn give_cookies(s: &Snapshot, status: &mut CanaryStatus) {
+fn give_cookies(s: &Snapshot, facts: &Facts, status: &mut CanaryStatus) {
     let Some(affinity) = &s.canary.spec.analysis.session_affinity else {
         return;
     };
-    if status.canary_weight == 0 {
+    if status.canary_weight == 0 || !facts.sticky {
         return;
     }
     let value = identity::letters(s, status, "canary");

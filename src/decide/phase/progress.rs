@@ -52,7 +52,8 @@ pub(super) fn progress(s: &Snapshot, facts: &Facts, request: &mut Option<Request
         );
         return wake_for(facts, d);
     }
-    if s.canary.spec.skip_analysis.unwrap_or_default() || Request::take(request, Request::Promote) {
+    let skips = s.canary.spec.skip_analysis.unwrap_or_default();
+    if facts.unsayable.is_none() && (skips || Request::take(request, Request::Promote)) {
         return start_promotion(s, d);
     }
     if d.status.paused.unwrap_or_default() {

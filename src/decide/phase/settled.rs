@@ -45,6 +45,10 @@ pub(super) fn settled(s: &Snapshot, facts: &Facts, request: &mut Option<Request>
         }
         return;
     }
+    if facts.unsayable.is_some() {
+        // Nobody could be sent to the canary; the condition says why.
+        return;
+    }
     let analysis = &s.canary.spec.analysis;
     let gated = analysis.hooks(HookType::ConfirmRollout).next().is_some();
     let waved_through =

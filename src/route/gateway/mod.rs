@@ -6,10 +6,35 @@ pub mod eval;
 
 use serde_json::Value;
 
-use super::{Names, Observed, RouteError, Traffic, Weights, adoption, service, wanted_route};
+use super::{
+    Names, Observed, RouteError, Traffic, Weights, adoption, reweigh::Spelling, service,
+    wanted_route,
+};
 use crate::{
     api::Canary,
     object::{Key, Kind, Object, Want},
+};
+
+/// How an HTTPRoute spells rules and backends.
+pub(super) const SPELLING: Spelling = Spelling {
+    rules: &["rules"],
+    backends: "backendRefs",
+    name: "/name",
+    changes: "filters",
+    unmirror: |rule, name| {
+        let Some(filters) = rule.get_mut("filters").and_then(Value::as_array_mut) else {
+            return;
+        };
+        filters.retain(|filter| {
+            filter
+                .pointer("/requestMirror/backendRef/name")
+                .and_then(Value::as_str)
+                != Some(name)
+        });
+        if filters.is_empty() {
+            rule.remove("filters");
+        }
+    },
 };
 
 pub(super) fn key(canary: &Canary) -> Key {
@@ -46,8 +71,9 @@ pub(super) fn weights(canary: &Canary, observed: &Observed) -> Option<Weights> {
 fn live_weights(canary: &Canary, route: &Object) -> Option<Weights> {
     let names = Names::of(canary);
     let body = route.body.value();
-    let (rule, weight) = list(&body, "/spec/rules")
-        .filter_map(|rule| Some((rule, weight(rule, &names.canary)?)))
+    let (index, rule, weight) = list(&body, "/spec/rules")
+        .enumerate()
+        .filter_map(|(index, rule)| Some((index, rule, weight(rule, &names.canary)?)))
         .last()?;
     Some(Weights {
         primary: self::weight(rule, &names.primary).unwrap_or_default(),
@@ -58,6 +84,7 @@ fn live_weights(canary: &Canary, route: &Object) -> Option<Weights> {
                 .and_then(Value::as_str)
                 == Some(&names.canary)
         }),
+        partial: index + 1 < list(&body, "/spec/rules").count(),
     })
 }
 

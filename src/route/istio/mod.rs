@@ -8,13 +8,30 @@ pub mod eval;
 
 use serde_json::{Value, json};
 
-use super::{Names, Observed, RouteError, Traffic, Weights, adoption, service, wanted_route};
+use super::{
+    Names, Observed, RouteError, Traffic, Weights, adoption, reweigh::Spelling, service,
+    wanted_route,
+};
 use crate::{
     api::{Canary, service::Service},
     object::{Key, Kind, Object, Want},
 };
 
 use virtual_service::Route;
+
+/// How a VirtualService spells rules and destinations.
+pub(super) const SPELLING: Spelling = Spelling {
+    rules: &["http", "tcp"],
+    backends: "route",
+    name: "/destination/host",
+    changes: "headers",
+    unmirror: |rule, host| {
+        if rule.get("mirror").and_then(|to| to.get("host")) == Some(&json!(host)) {
+            rule.remove("mirror");
+            rule.remove("mirrorPercentage");
+        }
+    },
+};
 
 /// The DestinationRules and the VirtualService, in the order in which they are written: a route
 /// is never there before its destinations.
@@ -27,7 +44,7 @@ pub(super) fn keys(canary: &Canary) -> Vec<Key> {
     ]
 }
 
-fn route_key(names: &Names) -> Key {
+pub(super) fn route_key(names: &Names) -> Key {
     Key::new(Kind::VirtualService, &names.namespace, &names.apex)
 }
 
@@ -90,15 +107,20 @@ fn live_weights(names: &Names, route: &Object) -> Option<Weights> {
             .map(Vec::as_slice)
             .unwrap_or_default()
     };
-    let (rule, canary) = rules("/spec/http")
+    let all: Vec<&Value> = rules("/spec/http")
         .iter()
         .chain(rules("/spec/tcp"))
-        .filter_map(|rule| Some((rule, weight(rule, &names.canary)?)))
+        .collect();
+    let (index, rule, canary) = all
+        .iter()
+        .enumerate()
+        .filter_map(|(index, rule)| Some((index, *rule, weight(rule, &names.canary)?)))
         .next_back()?;
     Some(Weights {
         primary: weight(rule, &names.primary).unwrap_or_default(),
         canary,
         mirrored: rule.pointer("/mirror/host").and_then(Value::as_str) == Some(&names.canary),
+        partial: index + 1 < all.len(),
     })
 }
 

@@ -218,3 +218,44 @@ fn restore_leaves_a_route_alone_that_is_ours_or_of_which_nothing_is_known() {
         assert_eq!(Router::Istio.restore(&canary, &world), []);
     }
 }
+
+#[test]
+fn reweigh_changes_weights_and_mirror_and_nothing_else() {
+    let condition = json!([{"headers": {"x-user": {"exact": "insider"}}}]);
+    let canary_of = |service: &Value| super::canary(service, &json!({}));
+    let before = Traffic {
+        mirrored: true,
+        ..weight(0)
+    };
+    for (router, kind, field, backends) in [
+        (Router::Istio, Kind::VirtualService, "http", "route"),
+        (Router::Gateway, Kind::HttpRoute, "rules", "backendRefs"),
+    ] {
+        let sayable = canary_of(&json!({"match": condition, "timeout": "5s"}));
+        // What can be said no longer: a delegate with hosts, a route without gateways.
+        let broken = canary_of(&json!({
+            "delegation": true, "hosts": ["a.io"], "gatewayRefs": [],
+        }));
+        for (live, wanted) in [
+            (weight(60), 0),
+            (weight(60), 20),
+            (weight(0), 100),
+            (before.clone(), 0),
+        ] {
+            let mut route = super::route(router, &sayable, &live);
+            route["spec"]["theirs"] = json!(1);
+            let world = super::existing(kind, &route);
+            assert!(router.want(&broken, &weight(wanted), &world).is_err());
+            let want = router.reweigh(&broken, &weight(wanted), &world).unwrap();
+            let change = want.patch(world.get(&want.key).unwrap()).unwrap();
+            let mut expected = super::route(router, &sayable, &weight(wanted));
+            expected["spec"]["theirs"] = json!(1);
+            let found = patched(&route, &change);
+            assert_eq!(found["spec"], expected["spec"], "{router:?} {wanted}");
+            let split = &found["spec"][field][0][backends];
+            let sum = split[0]["weight"].as_i64().unwrap() + split[1]["weight"].as_i64().unwrap();
+            assert_eq!(sum, 100);
+        }
+        assert_eq!(router.reweigh(&broken, &weight(0), &World::new()), None);
+    }
+}

@@ -162,7 +162,8 @@ fn mirror_is_a_filter_and_is_read_back() {
         Some(Weights {
             primary: 100,
             canary: 0,
-            mirrored: true
+            mirrored: true,
+            partial: false,
         })
     );
 }

@@ -419,7 +419,8 @@ fn weights_are_those_of_the_rule_that_splits() {
             Some(Weights {
                 primary,
                 canary: weight,
-                mirrored
+                mirrored,
+                partial: false,
             })
         );
     }

@@ -348,3 +348,34 @@ proptest! {
         prop_assert_eq!(weights.primary + weights.canary, 100);
     }
 }
+
+proptest! {
+    #[test]
+    fn reweigh_to_zero_takes_every_request_off_the_canary(case in case(), path in select(&PATHS[..]), user in select(&USERS[..])) {
+        let mut live = case.route();
+        live["spec"]["theirs"] = json!({"kept": true});
+        let world = existing(case.api.kind, &live);
+        let wanted = Traffic::default();
+        let Some(want) = case.api.router.reweigh(&case.canary, &wanted, &world) else {
+            prop_assert!(!live.to_string().contains("app-canary"), "{live}");
+            return Ok(());
+        };
+        let after = match want.patch(world.get(&want.key).unwrap()) {
+            Some(change) => patched(&live, &change),
+            None => live.clone(),
+        };
+        let request = Request::get(path).with_header("x-user", user);
+        let forwarding = (case.api.forward)(&after, &request);
+        prop_assert_eq!(
+            forwarding.is_some(),
+            (case.api.forward)(&live, &request).is_some()
+        );
+        for share in forwarding.into_iter().flat_map(|f| f.shares.into_iter().chain(f.mirrors)) {
+            prop_assert!(share.host != "app-canary", "{after}");
+        }
+        prop_assert_eq!(&after["spec"]["theirs"], &live["spec"]["theirs"]);
+        let again = existing(case.api.kind, &after);
+        let want = case.api.router.reweigh(&case.canary, &wanted, &again).unwrap();
+        prop_assert_eq!(want.patch(again.get(&want.key).unwrap()), None, "once is enough");
+    }
+}
