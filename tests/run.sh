@@ -48,8 +48,13 @@ leave_out() { # reason
 need() { # program, package
   if command -v "$1" >/dev/null; then return; fi
   command -v apt-get >/dev/null || leave_out "no $1, and no apt-get to install it"
-  [ "$(id -u)" = 0 ] || leave_out "no $1: install it with 'apt-get install $2', or run this as root"
-  apt-get install -q -y --no-install-recommends "$2" || { apt-get update -q && apt-get install -q -y --no-install-recommends "$2"; }
+  local root=()
+  if [ "$(id -u)" != 0 ]; then
+    root=(sudo -n) # never asks for a password: nobody may be there to type it
+    "${root[@]}" true 2>/dev/null || leave_out "no $1: install it with 'apt-get install $2', or run this as root"
+  fi
+  "${root[@]}" apt-get install -q -y --no-install-recommends "$2" ||
+    { "${root[@]}" apt-get update -q && "${root[@]}" apt-get install -q -y --no-install-recommends "$2"; }
 }
 # Go is needed only for what the cache does not hold yet.
 need_go_for() { # folders of the cache...

@@ -13,6 +13,7 @@ mod crashes;
 mod deletion;
 mod drift;
 mod gates;
+mod gateway;
 mod kit;
 mod outcomes;
 mod reporting;

@@ -1,7 +1,7 @@
 //! Workloads other than a plain Deployment.
 
 use haldane::{api::Phase, object::Kind};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::kit::{Operator, Scene, canary, deployment, workload};
 
@@ -114,6 +114,159 @@ async fn daemon_set_is_released_and_rests_by_node_selector() {
         )
         .await;
     scene.sees(Kind::DaemonSet, "podinfo", "rests", rests).await;
+    scene.routes(&[0, 50, 0]).await;
+    scene.served_its_users();
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane (tests/run.sh)"]
+async fn scaled_object_of_the_primary_asks_about_the_primary() {
+    let scene = Scene::new("keda").await;
+    scene.create(deployment("podinfo", "podinfo:1")).await;
+    scene
+        .create(json!({
+            "apiVersion": "keda.sh/v1alpha1",
+            "kind": "ScaledObject",
+            "metadata": { "name": "podinfo-so", "labels": { "team": "shop" } },
+            "spec": {
+                "scaleTargetRef": { "name": "podinfo" },
+                "minReplicaCount": 1,
+                "maxReplicaCount": 3,
+                "advanced": { "horizontalPodAutoscalerConfig": { "name": "podinfo-hpa" } },
+                "triggers": [
+                    { "type": "prometheus", "name": "queue", "metadata": {
+                        "serverAddress": "http://prometheus:9090", "threshold": "5",
+                        "query": "sum(rate(requests{app=\"podinfo\"}[1m])) + jobs{app=\"podinfo-canary\"}",
+                    }},
+                    { "type": "prometheus", "name": "given", "metadata": {
+                        "serverAddress": "http://prometheus:9090", "threshold": "5", "query": "up",
+                    }},
+                ],
+            },
+        }))
+        .await;
+    let policy = canary("podinfo").spec(json!({ "autoscalerRef": {
+        "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "podinfo-so",
+        "primaryScalerQueries": { "given": "up{app=\"podinfo-primary\"}" },
+        "primaryScalerReplicas": { "minReplicas": 2 },
+    }}));
+    scene.create(policy.build()).await;
+    let _operator = Operator::start(&scene);
+    scene.reaches(Phase::Initialized).await;
+
+    let paused = |scaler: &Value| {
+        let replicas = &scaler["metadata"]["annotations"]["autoscaling.keda.sh/paused-replicas"];
+        replicas.as_str().map(str::to_owned)
+    };
+    scene
+        .sees(Kind::ScaledObject, "podinfo-so", "is paused", |so| {
+            paused(so).as_deref() == Some("0")
+        })
+        .await;
+    let copy = scene.get(Kind::ScaledObject, "podinfo-so-primary").await;
+    assert_eq!(paused(&copy), None, "{copy}");
+    assert_eq!(copy["metadata"]["labels"]["team"], "shop");
+    assert_eq!(copy["metadata"]["ownerReferences"][0]["kind"], "Canary");
+    let spec = &copy["spec"];
+    assert_eq!(spec["scaleTargetRef"]["name"], "podinfo-primary");
+    assert_eq!(
+        (&spec["minReplicaCount"], &spec["maxReplicaCount"]),
+        (&json!(2), &json!(3))
+    );
+    assert_eq!(
+        spec["advanced"]["horizontalPodAutoscalerConfig"]["name"],
+        "podinfo-hpa-primary"
+    );
+    assert_eq!(
+        spec["triggers"][0]["metadata"]["query"],
+        r#"sum(rate(requests{app="podinfo-primary"}[1m])) + jobs{app="podinfo-primary"}"#
+    );
+    assert_eq!(
+        spec["triggers"][1]["metadata"]["query"],
+        r#"up{app="podinfo-primary"}"#
+    );
+
+    let wider = json!({ "spec": { "maxReplicaCount": 7 } });
+    scene.change(Kind::ScaledObject, "podinfo-so", wider).await;
+    scene.release("podinfo:2").await;
+    scene.reaches(Phase::Progressing).await;
+    scene
+        .sees(Kind::ScaledObject, "podinfo-so", "scales again", |so| {
+            paused(so).is_none()
+        })
+        .await;
+    scene.reaches(Phase::Succeeded).await;
+    scene
+        .sees(Kind::ScaledObject, "podinfo-so", "is paused again", |so| {
+            paused(so).as_deref() == Some("0")
+        })
+        .await;
+    scene
+        .sees(
+            Kind::ScaledObject,
+            "podinfo-so-primary",
+            "scales as wide",
+            |so| so["spec"]["maxReplicaCount"] == 7 && paused(so).is_none(),
+        )
+        .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane (tests/run.sh)"]
+async fn service_target_is_copied_and_its_new_version_promoted() {
+    let scene = Scene::new("service").await;
+    for version in ["v1", "v2"] {
+        scene.create(deployment(version, "app:1")).await;
+    }
+    scene
+        .create(json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": { "name": "podinfo" },
+            "spec": { "selector": { "app": "v1" }, "ports": [{ "name": "http", "port": 80, "targetPort": 8080 }] },
+        }))
+        .await;
+    let policy = canary("podinfo")
+        .spec(json!({ "targetRef": { "apiVersion": "core/v1", "kind": "Service" } }));
+    scene.create(policy.build()).await;
+    let _operator = Operator::start(&scene);
+    scene.reaches(Phase::Initialized).await;
+
+    let selects =
+        |app: &'static str| move |s: &Value| s["spec"]["selector"] == json!({ "app": app });
+    for name in ["podinfo", "podinfo-primary", "podinfo-canary"] {
+        scene
+            .sees(Kind::Service, name, "selects v1", selects("v1"))
+            .await;
+    }
+    let address = |service: &Value| service["spec"]["clusterIP"].clone();
+    let own = address(&scene.get(Kind::Service, "podinfo").await);
+    assert_ne!(
+        address(&scene.get(Kind::Service, "podinfo-primary").await),
+        own
+    );
+
+    let next = json!({ "spec": { "selector": { "app": "v2" } } });
+    scene.change(Kind::Service, "podinfo", next).await;
+    scene.passes("weight 50", |m| m.weight == 50).await;
+    scene
+        .sees(Kind::Service, "podinfo-canary", "selects v2", selects("v2"))
+        .await;
+    scene
+        .sees(
+            Kind::Service,
+            "podinfo-primary",
+            "still selects v1",
+            selects("v1"),
+        )
+        .await;
+    scene.reaches(Phase::Succeeded).await;
+    scene
+        .sees(
+            Kind::Service,
+            "podinfo-primary",
+            "selects v2",
+            selects("v2"),
+        )
+        .await;
     scene.routes(&[0, 50, 0]).await;
     scene.served_its_users();
 }

@@ -119,7 +119,8 @@ impl History {
 
 /// Watches a namespace into a history, for ever.
 pub async fn record(client: Client, namespace: String, history: watch::Sender<History>) {
-    let routes = Api::namespaced_with(client.clone(), &namespace, &Kind::VirtualService.resource());
+    let routes = |kind: Kind| Api::namespaced_with(client.clone(), &namespace, &kind.resource());
+    let (meshed, gated) = (routes(Kind::VirtualService), routes(Kind::HttpRoute));
     let about_canaries = Config::default().fields("involvedObject.kind=Canary");
     tokio::join!(
         follow(
@@ -128,7 +129,8 @@ pub async fn record(client: Client, namespace: String, history: watch::Sender<Hi
             &history,
             saw_canary
         ),
-        follow(routes, Config::default(), &history, saw_route),
+        follow(meshed, Config::default(), &history, saw_route),
+        follow(gated, Config::default(), &history, saw_route),
         follow(
             Api::namespaced(client.clone(), &namespace),
             Config::default(),
@@ -235,15 +237,20 @@ fn saw_canary(history: &mut History, event: Event<Canary>) {
     }
 }
 
-/// The canary's weight in the last rule of a `VirtualService`, which is the one for everybody.
+/// The canary's weight in the last rule of a `VirtualService` or HTTPRoute, which is the one for
+/// everybody.
 fn canary_weight(route: &Value) -> Option<i64> {
-    let rule = route.pointer("/spec/http")?.as_array()?.last()?;
-    let destinations = rule.get("route")?.as_array()?;
+    let last = |rules: &str| route.pointer(rules)?.as_array()?.last();
+    let (rule, destinations, name) = match last("/spec/http") {
+        Some(rule) => (rule, "route", "/destination/host"),
+        None => (last("/spec/rules")?, "backendRefs", "/name"),
+    };
     Some(
-        destinations
+        rule.get(destinations)?
+            .as_array()?
             .iter()
             .filter(|d| {
-                d.pointer("/destination/host")
+                d.pointer(name)
                     .and_then(Value::as_str)
                     .is_some_and(|host| host.ends_with("-canary"))
             })
