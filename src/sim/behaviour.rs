@@ -68,12 +68,32 @@ impl Behaviour {
         let percent = |value: f64| (0.0..=100.0).contains(&value);
         let time = |value: f64| (0.0..=86_400.0).contains(&value);
         let checks = [
-            (self.start_seconds.is_none_or(time), "startSeconds", "from 0 to 86400, or null for pods that crash"),
+            (
+                self.start_seconds.is_none_or(time),
+                "startSeconds",
+                "from 0 to 86400, or null for pods that crash",
+            ),
             (percent(self.error_percent), "errorPercent", "from 0 to 100"),
-            (percent(self.late_error_percent), "lateErrorPercent", "from 0 to 100"),
-            (self.errors_after_seconds.is_none_or(time), "errorsAfterSeconds", "from 0 to 86400"),
-            ((0.0..=600_000.0).contains(&self.latency_ms), "latencyMs", "from 0 to 600000"),
-            ((0.0..=5.0).contains(&self.latency_spread), "latencySpread", "from 0 to 5"),
+            (
+                percent(self.late_error_percent),
+                "lateErrorPercent",
+                "from 0 to 100",
+            ),
+            (
+                self.errors_after_seconds.is_none_or(time),
+                "errorsAfterSeconds",
+                "from 0 to 86400",
+            ),
+            (
+                (0.0..=600_000.0).contains(&self.latency_ms),
+                "latencyMs",
+                "from 0 to 600000",
+            ),
+            (
+                (0.0..=5.0).contains(&self.latency_spread),
+                "latencySpread",
+                "from 0 to 5",
+            ),
         ];
         let wrong = checks.into_iter().find(|(holds, _, _)| !holds)?;
         Some((wrong.1, wrong.2))

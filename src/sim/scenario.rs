@@ -45,7 +45,11 @@ const MOST_REQUESTS: u32 = 2_000;
 
 /// How the number of requests changes over time, from the release on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+#[serde(
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
 pub enum Shape {
     /// It does not.
     #[default]
@@ -87,17 +91,31 @@ impl Shape {
         let usual = f64::from(base);
         let rate = match *self {
             Self::Constant => return base,
-            Self::Ramp { to_requests_per_second, over_seconds } => {
+            Self::Ramp {
+                to_requests_per_second,
+                over_seconds,
+            } => {
                 let part = (second as f64 / over_seconds.max(1) as f64).min(1.0);
                 usual + (f64::from(to_requests_per_second) - usual) * part
             }
-            Self::Wave { percent, every_seconds } => {
+            Self::Wave {
+                percent,
+                every_seconds,
+            } => {
                 let turn = (second % every_seconds.max(1)) as f64 / every_seconds.max(1) as f64;
                 usual * (1.0 + percent / 100.0 * (std::f64::consts::TAU * turn).sin())
             }
-            Self::Bursts { factor, every_seconds, for_seconds } => {
+            Self::Bursts {
+                factor,
+                every_seconds,
+                for_seconds,
+            } => {
                 let left = every_seconds - second % every_seconds.max(1);
-                if left <= for_seconds { usual * factor } else { usual }
+                if left <= for_seconds {
+                    usual * factor
+                } else {
+                    usual
+                }
             }
         };
         rate.round().clamp(0.0, f64::from(MOST_REQUESTS)) as u32
@@ -107,16 +125,28 @@ impl Shape {
         let wrong = |holds: bool, fault: &str| (!holds).then(|| fault.to_owned());
         match *self {
             Self::Constant => None,
-            Self::Ramp { to_requests_per_second, .. } => wrong(
+            Self::Ramp {
+                to_requests_per_second,
+                ..
+            } => wrong(
                 to_requests_per_second <= MOST_REQUESTS,
                 "ramp.toRequestsPerSecond must be from 0 to 2000",
             ),
-            Self::Wave { percent, every_seconds } => wrong(
+            Self::Wave {
+                percent,
+                every_seconds,
+            } => wrong(
                 (0.0..=100.0).contains(&percent) && every_seconds > 0,
                 "wave.percent must be from 0 to 100, and wave.everySeconds more than 0",
             ),
-            Self::Bursts { factor, every_seconds, for_seconds } => wrong(
-                (0.0..=100.0).contains(&factor) && for_seconds <= every_seconds && every_seconds > 0,
+            Self::Bursts {
+                factor,
+                every_seconds,
+                for_seconds,
+            } => wrong(
+                (0.0..=100.0).contains(&factor)
+                    && for_seconds <= every_seconds
+                    && every_seconds > 0,
                 "bursts.factor must be from 0 to 100, and bursts.everySeconds more than 0 and not less than bursts.forSeconds",
             ),
         }
@@ -171,13 +201,31 @@ impl Default for Scenario {
 /// All named scenarios: their names and files.
 const FILES: [(&str, &str); 8] = [
     ("good", include_str!("../../examples/scenarios/good.yaml")),
-    ("errors", include_str!("../../examples/scenarios/errors.yaml")),
+    (
+        "errors",
+        include_str!("../../examples/scenarios/errors.yaml"),
+    ),
     ("slow", include_str!("../../examples/scenarios/slow.yaml")),
-    ("crash-loop", include_str!("../../examples/scenarios/crash-loop.yaml")),
-    ("late-errors", include_str!("../../examples/scenarios/late-errors.yaml")),
-    ("no-traffic", include_str!("../../examples/scenarios/no-traffic.yaml")),
-    ("flaky-metrics", include_str!("../../examples/scenarios/flaky-metrics.yaml")),
-    ("metrics-outage", include_str!("../../examples/scenarios/metrics-outage.yaml")),
+    (
+        "crash-loop",
+        include_str!("../../examples/scenarios/crash-loop.yaml"),
+    ),
+    (
+        "late-errors",
+        include_str!("../../examples/scenarios/late-errors.yaml"),
+    ),
+    (
+        "no-traffic",
+        include_str!("../../examples/scenarios/no-traffic.yaml"),
+    ),
+    (
+        "flaky-metrics",
+        include_str!("../../examples/scenarios/flaky-metrics.yaml"),
+    ),
+    (
+        "metrics-outage",
+        include_str!("../../examples/scenarios/metrics-outage.yaml"),
+    ),
 ];
 
 /// Names of all scenarios.
@@ -200,7 +248,9 @@ impl Scenario {
     /// The file of a named scenario.
     pub fn file(name: &str) -> Option<&'static str> {
         let mut files = FILES.iter();
-        files.find(|(found, _)| *found == name).map(|(_, text)| *text)
+        files
+            .find(|(found, _)| *found == name)
+            .map(|(_, text)| *text)
     }
 
     /// Reads a scenario file.
@@ -223,10 +273,14 @@ impl Scenario {
             }
         }
         if self.stable.start_seconds.is_none() {
-            return Some("stable.startSeconds: the version that runs at the start has to start".to_owned());
+            return Some(
+                "stable.startSeconds: the version that runs at the start has to start".to_owned(),
+            );
         }
         if self.requests_per_second > MOST_REQUESTS {
-            return Some(format!("requestsPerSecond: must be from 0 to {MOST_REQUESTS}"));
+            return Some(format!(
+                "requestsPerSecond: must be from 0 to {MOST_REQUESTS}"
+            ));
         }
         if let Some(fault) = self.traffic.fault() {
             return Some(format!("traffic: {fault}"));
@@ -235,12 +289,23 @@ impl Scenario {
         if !(0.0..=100.0).contains(&outside.refused_percent) {
             return Some("outside.refusedPercent: must be from 0 to 100".to_owned());
         }
-        if outside.outages.iter().any(|(from, to)| from.is_nan() || to.is_nan() || from >= to) {
-            return Some("outside.outages: each must be [from, to], and from less than to".to_owned());
+        if outside
+            .outages
+            .iter()
+            .any(|(from, to)| from.is_nan() || to.is_nan() || from >= to)
+        {
+            return Some(
+                "outside.outages: each must be [from, to], and from less than to".to_owned(),
+            );
         }
-        for (field, status) in [("webhookStatus", outside.webhook_status), ("alertStatus", outside.alert_status)] {
+        for (field, status) in [
+            ("webhookStatus", outside.webhook_status),
+            ("alertStatus", outside.alert_status),
+        ] {
             if !(100..=599).contains(&status) {
-                return Some(format!("outside.{field}: must be an HTTP status, from 100 to 599"));
+                return Some(format!(
+                    "outside.{field}: must be an HTTP status, from 100 to 599"
+                ));
             }
         }
         if self.proxy_lag_seconds > 600 {
@@ -278,7 +343,10 @@ mod tests {
     fn scenario_with_every_field_can_be_read() {
         let text = include_str!("../../examples/scenarios/reference.yaml");
         let scenario = Scenario::read(text).unwrap();
-        assert!(matches!(scenario.traffic, Shape::Wave { .. }), "{scenario:?}");
+        assert!(
+            matches!(scenario.traffic, Shape::Wave { .. }),
+            "{scenario:?}"
+        );
     }
 
     #[test]
@@ -306,12 +374,31 @@ mod tests {
 
     #[test]
     fn traffic_follows_its_shape() {
-        let ramp = Shape::Ramp { to_requests_per_second: 100, over_seconds: 10 };
-        assert_eq!([0, 5, 10, 99].map(|second| ramp.rate(20, second)), [20, 60, 100, 100]);
-        let wave = Shape::Wave { percent: 50.0, every_seconds: 40 };
-        assert_eq!([0, 10, 20, 30].map(|second| wave.rate(20, second)), [20, 30, 20, 10]);
-        let bursts = Shape::Bursts { factor: 3.0, every_seconds: 60, for_seconds: 5 };
-        assert_eq!([0, 54, 55, 59, 60].map(|second| bursts.rate(10, second)), [10, 10, 30, 30, 10]);
+        let ramp = Shape::Ramp {
+            to_requests_per_second: 100,
+            over_seconds: 10,
+        };
+        assert_eq!(
+            [0, 5, 10, 99].map(|second| ramp.rate(20, second)),
+            [20, 60, 100, 100]
+        );
+        let wave = Shape::Wave {
+            percent: 50.0,
+            every_seconds: 40,
+        };
+        assert_eq!(
+            [0, 10, 20, 30].map(|second| wave.rate(20, second)),
+            [20, 30, 20, 10]
+        );
+        let bursts = Shape::Bursts {
+            factor: 3.0,
+            every_seconds: 60,
+            for_seconds: 5,
+        };
+        assert_eq!(
+            [0, 54, 55, 59, 60].map(|second| bursts.rate(10, second)),
+            [10, 10, 30, 30, 10]
+        );
         assert_eq!(Shape::Constant.rate(7, 1000), 7);
     }
 }
