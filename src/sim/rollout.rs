@@ -13,7 +13,7 @@ use super::{
     traffic::{Application, Impression, Totals},
 };
 use crate::{
-    api::{Canary, Phase, TargetKind},
+    api::{Canary, Phase, TargetKind, status::MetricStatus},
     route::istio::eval::Request,
 };
 
@@ -133,6 +133,10 @@ pub struct Frame {
     pub phase: Phase,
     /// Share of traffic, in percent, that the canary is to have.
     pub weight: i32,
+    /// Steps taken.
+    pub step: i32,
+    /// What a check found, by metric, in the frame in which it became known; else empty.
+    pub checks: Vec<MetricStatus>,
     /// What users saw of the old version.
     pub stable: Option<Impression>,
     /// What users saw of the new version.
@@ -243,10 +247,12 @@ async fn record(release: &Release) -> Result<Recording, RolloutError> {
         .release(&world, release)
         .map_err(refused("the new version".to_owned()))?;
     let over = |world: &World| ends(world, release);
+    let mut weather = Weather::default();
     world
         .run_until(
             |world| {
                 recorder.look(world);
+                weather.change(world, scenario, &target, &recorder);
                 over(world).is_some()
             },
             release.limit,
@@ -258,6 +264,7 @@ async fn record(release: &Release) -> Result<Recording, RolloutError> {
         .run_until(
             |world| {
                 recorder.look(world);
+                weather.change(world, scenario, &target, &recorder);
                 false
             },
             release.aftermath,
@@ -379,6 +386,33 @@ fn next_image(image: &str) -> String {
     }
 }
 
+/// What a scenario changes as the release goes on.
+#[derive(Default)]
+struct Weather {
+    step: u32,
+}
+
+impl Weather {
+    fn change(&mut self, world: &World, scenario: &Scenario, target: &Target, seen: &Recorder<'_>) {
+        let second = seen.since(world).as_secs();
+        let rate = scenario.traffic.rate(scenario.requests_per_second, second);
+        world.traffic().set_rate(rate);
+        let step = seen.frames.last().map_or(0, |frame| frame.step);
+        let step = u32::try_from(step).unwrap_or_default();
+        if step > self.step {
+            self.step = step;
+            let behaviour = scenario.release.at_step(step);
+            if behaviour != scenario.release {
+                world.set_behaviour(&target.next_image, behaviour);
+                world.traffic().look_again();
+            }
+        }
+    }
+}
+
+/// What tells one check from the next: steps, iterations and failed checks.
+type Checked = (Option<i32>, i32, i32);
+
 /// Writes down what can be seen.
 struct Recorder<'a> {
     release: &'a Release,
@@ -390,6 +424,7 @@ struct Recorder<'a> {
     before: Totals,
     queries: u64,
     calls: usize,
+    checked: (Checked, Vec<MetricStatus>),
 }
 
 impl<'a> Recorder<'a> {
@@ -404,6 +439,7 @@ impl<'a> Recorder<'a> {
             before: sum(world),
             queries: world.surroundings().queries(),
             calls: world.server().calls().len(),
+            checked: Default::default(),
         }
     }
 
@@ -433,6 +469,12 @@ impl<'a> Recorder<'a> {
             .canary(&self.release.namespace, &self.release.canary)
             .and_then(|canary| canary.status)
             .unwrap_or_default();
+        let metrics = status.metrics.clone().unwrap_or_default();
+        let counts = (status.step, status.iterations, status.failed_checks);
+        let checked = (counts, metrics);
+        let fresh = checked != self.checked && !checked.1.is_empty();
+        let checks = if fresh { checked.1.clone() } else { Vec::new() };
+        self.checked = checked;
         let traffic = world.traffic();
         let (stable, release) = (
             traffic.impression(&self.target.image),
@@ -443,6 +485,8 @@ impl<'a> Recorder<'a> {
             at: Duration::from_secs(at.as_secs()),
             phase: status.phase,
             weight: status.canary_weight,
+            step: status.step.unwrap_or_default(),
+            checks,
             stable,
             release,
             events: std::mem::take(&mut self.told),

@@ -12,8 +12,12 @@ pub struct Scenario {
     pub name: String,
     /// What happens, as one sentence.
     pub about: String,
+    /// What a policy should come to: a release that deserves rollback is a bad version.
+    pub deserves: Deserved,
     /// Requests that users make each second.
     pub requests_per_second: u32,
+    /// How that number changes over time, from the release on.
+    pub traffic: Shape,
     /// The version that runs at the start.
     pub stable: Behaviour,
     /// The version that is released.
@@ -24,6 +28,129 @@ pub struct Scenario {
     pub proxy_lag_seconds: u64,
     /// Seconds between two scrapes of a pod's metrics.
     pub scrape_seconds: u64,
+}
+
+/// What a release should come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Deserved {
+    /// The new version is good.
+    Promotion,
+    /// The new version is bad, or cannot be judged.
+    Rollback,
+}
+
+/// Most requests each second: more take long to simulate and say nothing else.
+const MOST_REQUESTS: u32 = 2_000;
+
+/// How the number of requests changes over time, from the release on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
+pub enum Shape {
+    /// It does not.
+    #[default]
+    Constant,
+    /// It goes evenly to another number, and stays.
+    Ramp {
+        /// The number at the end.
+        to_requests_per_second: u32,
+        /// Seconds until then.
+        over_seconds: u64,
+    },
+    /// It rises and falls as days and nights do.
+    Wave {
+        /// How far up and down, in percent of the number.
+        percent: f64,
+        /// Seconds from one crest to the next.
+        every_seconds: u64,
+    },
+    /// It jumps up for a while, again and again.
+    Bursts {
+        /// The number in a burst, as a multiple.
+        factor: f64,
+        /// Seconds from the end of one burst to the end of the next.
+        every_seconds: u64,
+        /// Seconds that a burst lasts.
+        for_seconds: u64,
+    },
+}
+
+impl Shape {
+    /// Requests each second at a second after the release, when `base` is the usual number.
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "rates are at most thousands, and clamped"
+    )]
+    pub fn rate(&self, base: u32, second: u64) -> u32 {
+        let usual = f64::from(base);
+        let rate = match *self {
+            Self::Constant => return base,
+            Self::Ramp {
+                to_requests_per_second,
+                over_seconds,
+            } => {
+                let part = (second as f64 / over_seconds.max(1) as f64).min(1.0);
+                usual + (f64::from(to_requests_per_second) - usual) * part
+            }
+            Self::Wave {
+                percent,
+                every_seconds,
+            } => {
+                let turn = (second % every_seconds.max(1)) as f64 / every_seconds.max(1) as f64;
+                usual * (1.0 + percent / 100.0 * (std::f64::consts::TAU * turn).sin())
+            }
+            Self::Bursts {
+                factor,
+                every_seconds,
+                for_seconds,
+            } => {
+                let left = every_seconds - second % every_seconds.max(1);
+                if left <= for_seconds {
+                    usual * factor
+                } else {
+                    usual
+                }
+            }
+        };
+        rate.round().clamp(0.0, f64::from(MOST_REQUESTS)) as u32
+    }
+
+    fn fault(&self) -> Option<String> {
+        let wrong = |holds: bool, fault: &str| (!holds).then(|| fault.to_owned());
+        match *self {
+            Self::Constant => None,
+            Self::Ramp {
+                to_requests_per_second,
+                ..
+            } => wrong(
+                to_requests_per_second <= MOST_REQUESTS,
+                "ramp.toRequestsPerSecond must be from 0 to 2000",
+            ),
+            Self::Wave {
+                percent,
+                every_seconds,
+            } => wrong(
+                (0.0..=100.0).contains(&percent) && every_seconds > 0,
+                "wave.percent must be from 0 to 100, and wave.everySeconds more than 0",
+            ),
+            Self::Bursts {
+                factor,
+                every_seconds,
+                for_seconds,
+            } => wrong(
+                (0.0..=100.0).contains(&factor)
+                    && for_seconds <= every_seconds
+                    && every_seconds > 0,
+                "bursts.factor must be from 0 to 100, and bursts.everySeconds more than 0 and not less than bursts.forSeconds",
+            ),
+        }
+    }
 }
 
 /// What is wrong with the metrics server and webhooks, by seconds since the release.
@@ -56,7 +183,9 @@ impl Default for Scenario {
         Self {
             name: "good".to_owned(),
             about: "the new version is as good as the old one".to_owned(),
+            deserves: Deserved::Promotion,
             requests_per_second: 40,
+            traffic: Shape::Constant,
             stable: Behaviour::default(),
             release: Behaviour {
                 latency_ms: 22.0,
@@ -69,71 +198,135 @@ impl Default for Scenario {
     }
 }
 
-/// Names of all scenarios.
-pub const NAMES: [&str; 8] = [
-    "good",
-    "errors",
-    "slow",
-    "crash-loop",
-    "late-errors",
-    "no-traffic",
-    "flaky-metrics",
-    "metrics-outage",
+/// All named scenarios: their names and files.
+const FILES: [(&str, &str); 8] = [
+    ("good", include_str!("../../examples/scenarios/good.yaml")),
+    (
+        "errors",
+        include_str!("../../examples/scenarios/errors.yaml"),
+    ),
+    ("slow", include_str!("../../examples/scenarios/slow.yaml")),
+    (
+        "crash-loop",
+        include_str!("../../examples/scenarios/crash-loop.yaml"),
+    ),
+    (
+        "late-errors",
+        include_str!("../../examples/scenarios/late-errors.yaml"),
+    ),
+    (
+        "no-traffic",
+        include_str!("../../examples/scenarios/no-traffic.yaml"),
+    ),
+    (
+        "flaky-metrics",
+        include_str!("../../examples/scenarios/flaky-metrics.yaml"),
+    ),
+    (
+        "metrics-outage",
+        include_str!("../../examples/scenarios/metrics-outage.yaml"),
+    ),
 ];
+
+/// Names of all scenarios.
+pub const NAMES: [&str; 8] = {
+    let mut names = [""; 8];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = FILES[index].0;
+        index += 1;
+    }
+    names
+};
 
 impl Scenario {
     /// The scenario of a name.
     pub fn named(name: &str) -> Option<Self> {
-        let mut scenario = Self::default();
-        let release = &mut scenario.release;
-        let about = match name {
-            "good" => return Some(scenario),
-            "errors" => {
-                release.error_percent = 12.0;
-                "one in eight requests to the new version fails"
+        Self::read(Self::file(name)?).ok()
+    }
+
+    /// The file of a named scenario.
+    pub fn file(name: &str) -> Option<&'static str> {
+        let mut files = FILES.iter();
+        files
+            .find(|(found, _)| *found == name)
+            .map(|(_, text)| *text)
+    }
+
+    /// Reads a scenario file.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words for whoever wrote it, with the field's name.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let scenario: Self = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        match scenario.fault() {
+            None => Ok(scenario),
+            Some(fault) => Err(fault),
+        }
+    }
+
+    /// The first figure that makes no sense.
+    fn fault(&self) -> Option<String> {
+        for (version, behaviour) in [("stable", &self.stable), ("release", &self.release)] {
+            if let Some((field, range)) = behaviour.fault() {
+                return Some(format!("{version}.{field}: must be {range}"));
             }
-            "slow" => {
-                release.latency_ms = 900.0;
-                "the new version takes almost a second for a request"
+        }
+        if self.stable.start_seconds.is_none() {
+            return Some(
+                "stable.startSeconds: the version that runs at the start has to start".to_owned(),
+            );
+        }
+        if self.requests_per_second > MOST_REQUESTS {
+            return Some(format!(
+                "requestsPerSecond: must be from 0 to {MOST_REQUESTS}"
+            ));
+        }
+        if let Some(fault) = self.traffic.fault() {
+            return Some(format!("traffic: {fault}"));
+        }
+        let outside = &self.outside;
+        if !(0.0..=100.0).contains(&outside.refused_percent) {
+            return Some("outside.refusedPercent: must be from 0 to 100".to_owned());
+        }
+        if outside
+            .outages
+            .iter()
+            .any(|(from, to)| from.is_nan() || to.is_nan() || from >= to)
+        {
+            return Some(
+                "outside.outages: each must be [from, to], and from less than to".to_owned(),
+            );
+        }
+        for (field, status) in [
+            ("webhookStatus", outside.webhook_status),
+            ("alertStatus", outside.alert_status),
+        ] {
+            if !(100..=599).contains(&status) {
+                return Some(format!(
+                    "outside.{field}: must be an HTTP status, from 100 to 599"
+                ));
             }
-            "crash-loop" => {
-                release.start_seconds = None;
-                "the new version crashes at its start"
-            }
-            "late-errors" => {
-                release.late_error_percent = 12.0;
-                release.errors_after_seconds = 70.0;
-                "one in eight requests to the new version fails once it has run for a minute"
-            }
-            "no-traffic" => {
-                scenario.requests_per_second = 0;
-                "nobody uses the application, so that there is nothing to judge by"
-            }
-            "flaky-metrics" => {
-                scenario.outside.refused_percent = 20.0;
-                "the new version is good, but one query in five is refused"
-            }
-            "metrics-outage" => {
-                scenario.outside.outages = vec![(60.0, 180.0)];
-                "the new version is good, but the metrics server is away for two minutes"
-            }
-            _ => return None,
-        };
-        name.clone_into(&mut scenario.name);
-        about.clone_into(&mut scenario.about);
-        Some(scenario)
+        }
+        if self.proxy_lag_seconds > 600 {
+            return Some("proxyLagSeconds: must be from 0 to 600".to_owned());
+        }
+        if !(1..=300).contains(&self.scrape_seconds) {
+            return Some("scrapeSeconds: must be from 1 to 300".to_owned());
+        }
+        None
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
     fn scenarios_have_the_names_that_are_listed() {
-        for name in NAMES {
-            let scenario = Scenario::named(name);
-            assert_eq!(scenario.map(|s| s.name), Some(name.to_owned()));
+        for (name, text) in FILES {
+            assert_eq!(Scenario::read(text).unwrap().name, name);
         }
         assert_eq!(Scenario::named("weather"), None);
     }
@@ -144,5 +337,68 @@ mod tests {
             let text = serde_json::to_string(&scenario).unwrap_or_default();
             assert_eq!(serde_json::from_str(&text).ok(), Some(scenario), "{text}");
         }
+    }
+
+    #[test]
+    fn scenario_with_every_field_can_be_read() {
+        let text = include_str!("../../examples/scenarios/reference.yaml");
+        let scenario = Scenario::read(text).unwrap();
+        assert!(
+            matches!(scenario.traffic, Shape::Wave { .. }),
+            "{scenario:?}"
+        );
+    }
+
+    #[test]
+    fn scenario_that_makes_no_sense_is_refused_by_the_name_of_its_field() {
+        for (text, named) in [
+            ("release: {errorPercent: 120}", "release.errorPercent"),
+            ("release: {latencyMs: -1}", "release.latencyMs"),
+            ("release: {latencyMs: .nan}", "release.latencyMs"),
+            ("stable: {startSeconds: null}", "stable.startSeconds"),
+            ("release: {errorPercnt: 1}", "errorPercnt"),
+            ("requestsPerSecond: -3", "requestsPerSecond"),
+            ("requestsPerSecond: 100000", "requestsPerSecond"),
+            ("traffic: {wave: {percent: 20, everySeconds: 0}}", "traffic"),
+            ("traffic: storm", "storm"),
+            ("outside: {outages: [[90, 30]]}", "outside.outages"),
+            ("outside: {webhookStatus: 9}", "outside.webhookStatus"),
+            ("scrapeSeconds: 0", "scrapeSeconds"),
+            ("wether: sunny", "wether"),
+            ("[1, 2]", ""),
+        ] {
+            let error = Scenario::read(text).unwrap_err();
+            assert!(error.contains(named), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn traffic_follows_its_shape() {
+        let ramp = Shape::Ramp {
+            to_requests_per_second: 100,
+            over_seconds: 10,
+        };
+        assert_eq!(
+            [0, 5, 10, 99].map(|second| ramp.rate(20, second)),
+            [20, 60, 100, 100]
+        );
+        let wave = Shape::Wave {
+            percent: 50.0,
+            every_seconds: 40,
+        };
+        assert_eq!(
+            [0, 10, 20, 30].map(|second| wave.rate(20, second)),
+            [20, 30, 20, 10]
+        );
+        let bursts = Shape::Bursts {
+            factor: 3.0,
+            every_seconds: 60,
+            for_seconds: 5,
+        };
+        assert_eq!(
+            [0, 54, 55, 59, 60].map(|second| bursts.rate(10, second)),
+            [10, 10, 30, 30, 10]
+        );
+        assert_eq!(Shape::Constant.rate(7, 1000), 7);
     }
 }

@@ -82,6 +82,8 @@ pub struct Traffic {
     meters: BTreeMap<String, Meter>,
     totals: BTreeMap<String, Totals>,
     recent: VecDeque<BTreeMap<String, Second>>,
+    /// Whether the last view no longer says how versions behave.
+    stale: bool,
 }
 
 impl Traffic {
@@ -107,12 +109,25 @@ impl Traffic {
             meters: BTreeMap::new(),
             totals: BTreeMap::new(),
             recent: VecDeque::new(),
+            stale: false,
         }
     }
 
     /// Users come to an application from now on.
     pub fn open(&mut self, application: Application) {
         self.applications.push(application);
+    }
+
+    /// Users make so many requests each second from now on.
+    pub fn set_rate(&mut self, requests_per_second: u32) {
+        for application in &mut self.applications {
+            application.requests_per_second = requests_per_second;
+        }
+    }
+
+    /// Versions behave differently from now on.
+    pub fn look_again(&mut self) {
+        self.stale = true;
     }
 
     /// The load tests under way; what becomes of their requests concerns no user.
@@ -146,9 +161,12 @@ impl Traffic {
     /// One second of traffic.
     pub fn tick(&mut self) {
         let view = match self.views.back() {
-            Some(view) if view.revision == self.server.revision() => Arc::clone(view),
+            Some(view) if view.revision == self.server.revision() && !self.stale => {
+                Arc::clone(view)
+            }
             _ => Arc::new(View::of(&self.server, &self.behaviours)),
         };
+        self.stale = false;
         self.views.push_back(Arc::clone(&view));
         while self.views.len() > self.lag + 1 {
             self.views.pop_front();
