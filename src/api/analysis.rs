@@ -52,6 +52,9 @@ pub struct Analysis {
     /// Metrics that every check looks at, in order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Vec<Metric>>,
+    /// Judges the canary against the live primary. Absent: only `metrics` judge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<super::judge::JudgeSpec>,
     /// Hooks that are called during a release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhooks: Option<Vec<Webhook>>,

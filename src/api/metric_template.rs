@@ -26,6 +26,9 @@ pub struct MetricTemplateSpec {
     pub provider: MetricProvider,
     /// The query, in the server's language, with `{{ name }}` and the like.
     pub query: String,
+    /// For judges: the query of all requests, among which `query` counts the bad ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<String>,
 }
 
 /// The server that answers a query.

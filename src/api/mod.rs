@@ -7,6 +7,7 @@ pub mod canary;
 pub mod crds;
 pub mod duration;
 pub mod istio;
+pub mod judge;
 pub mod metric_template;
 pub mod service;
 pub mod status;

@@ -149,7 +149,26 @@ pub fn faults(canary: &Canary) -> Vec<Fault> {
     comparisons
         .filter_map(|(path, comparison)| regex_fault(&path, comparison.regex.as_deref()?))
         .chain(queries)
+        .chain(judge_faults(canary))
         .collect()
+}
+
+/// What is wrong with `spec.analysis.judge`.
+fn judge_faults(canary: &Canary) -> Vec<Fault> {
+    let analysis = &canary.spec.analysis;
+    let setting = analysis.judge_fault().map(|(field, why)| Fault {
+        path: format!("spec.analysis.judge.{field}"),
+        found: why,
+        action: "correct the setting, or remove it for its default".to_owned(),
+    });
+    let metrics = analysis.judge.iter().flat_map(|judge| &judge.metrics);
+    let queries = metrics.flatten().enumerate().flat_map(|(index, metric)| {
+        [("query", &metric.query), ("total", &metric.total)].map(|(name, query)| {
+            let path = format!("spec.analysis.judge.metrics[{index}].{name}");
+            query_fault(path, query.as_deref()?)
+        })
+    });
+    setting.into_iter().chain(queries.flatten()).collect()
 }
 
 /// What is wrong with a regular expression.
@@ -167,8 +186,11 @@ fn regex_fault(path: &str, pattern: &str) -> Option<Fault> {
 
 /// What is wrong with an admitted `MetricTemplate` for reasons that a schema cannot tell.
 pub fn template_faults(template: &MetricTemplate) -> Vec<Fault> {
-    query_fault("spec.query".to_owned(), &template.spec.query)
+    let spec = &template.spec;
+    let total = spec.total.as_deref();
+    query_fault("spec.query".to_owned(), &spec.query)
         .into_iter()
+        .chain(total.and_then(|total| query_fault("spec.total".to_owned(), total)))
         .collect()
 }
 

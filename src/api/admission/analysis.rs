@@ -143,6 +143,85 @@ pub(super) const LINES: &[Line] = &[
             }),
         ],
     ),
+    (
+        "spec.analysis.judge.minRequests",
+        &[Range(0, i32::MAX as i64)],
+    ),
+    (
+        "spec.analysis.judge.scrapeInterval",
+        &[
+            Length(0, 32),
+            Pattern(INTERVAL),
+            Rule(R {
+                test: "self.matches('[1-9]')",
+                found: Format("%s", "self"),
+                action: "write how often the metrics server scrapes, for example 15s",
+                at: None,
+            }),
+        ],
+    ),
+    ("spec.analysis.judge.undecided.extend", &[Range(0, 1000)]),
+    (
+        "spec.analysis.judge",
+        &[
+            Rule(R {
+                test: "!has(self.alpha) || (self.alpha > 0.0 && self.alpha < 1.0)",
+                found: Format("alpha %s", "self.alpha"),
+                action: "write a number between 0 and 1, such as 0.01",
+                at: Some(".alpha"),
+            }),
+            Rule(R {
+                test: "!has(self.beta) || (self.beta > 0.0 && self.beta < 1.0)",
+                found: Format("beta %s", "self.beta"),
+                action: "write a number between 0 and 1, such as 0.05",
+                at: Some(".beta"),
+            }),
+            Rule(R {
+                test: "!has(self.metrics) || self.metrics.size() == 0 \
+                       || self.metrics.exists(m, !has(m.critical) || m.critical)",
+                found: Text("no critical metric"),
+                action: "let at least one metric be critical, else nothing is judged",
+                at: Some(".metrics"),
+            }),
+        ],
+    ),
+    ("spec.analysis.judge.metrics", &[Items(0, 8)]),
+    (
+        "spec.analysis.judge.metrics[]",
+        &[
+            Rule(R {
+                test: "(self.name == 'errors' && self.kind == 'ratio') \
+                       || (self.name == 'latency' && self.kind == 'histogram') \
+                       || has(self.templateRef) || (has(self.query) && self.query != '')",
+                found: Format("%s %s without a query", "self.kind, self.name"),
+                action: "write query or templateRef; only ratio errors and histogram latency are \
+                         built in",
+                at: Some(".query"),
+            }),
+            Rule(R {
+                test: "self.kind == 'ratio' ? has(self.query) == has(self.total) \
+                       : !has(self.total)",
+                found: Format(
+                    "%s",
+                    "has(self.total) ? 'total where no query counts bad requests' \
+                     : 'a query of bad requests without total'",
+                ),
+                action: "write both query and total for a ratio, and total for nothing else",
+                at: Some(".total"),
+            }),
+        ],
+    ),
+    ("spec.analysis.judge.metrics[].name", &[Length(1, 63)]),
+    ("spec.analysis.judge.metrics[].query", &[Length(0, 65536)]),
+    ("spec.analysis.judge.metrics[].total", &[Length(0, 65536)]),
+    (
+        "spec.analysis.judge.metrics[].templateRef.name",
+        OBJECT_NAME,
+    ),
+    (
+        "spec.analysis.judge.metrics[].templateRef.namespace",
+        OBJECT_NAMESPACE,
+    ),
     ("spec.analysis.webhooks", &[Items(0, 64)]),
     ("spec.analysis.webhooks[].name", &[Length(1, 253)]),
     (

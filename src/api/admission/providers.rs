@@ -37,6 +37,7 @@ pub(super) const METRIC_TEMPLATE: &[Line] = &[
         &[Length(1, 253), Pattern(NAME)],
     ),
     ("spec.query", &[Length(1, 65536)]),
+    ("spec.total", &[Length(1, 65536)]),
 ];
 
 /// Lines of `AlertProvider`.
