@@ -96,6 +96,23 @@ impl FieldSet {
         }
     }
 
+    /// True when every path of this set is in one written as `fieldsV1`.
+    pub fn is_within(&self, json: &Value) -> bool {
+        self.children.iter().all(|(element, child)| {
+            json.get(element)
+                .is_some_and(|below| (!child.member || owns(below)) && child.is_within(below))
+                || child.is_empty()
+        })
+    }
+
+    /// True when some path of this set is in one written as `fieldsV1`.
+    pub fn touches(&self, json: &Value) -> bool {
+        self.children.iter().any(|(element, child)| {
+            json.get(element)
+                .is_some_and(|below| (child.member && owns(below)) || child.touches(below))
+        })
+    }
+
     /// The set as `fieldsV1`.
     pub fn to_json(&self) -> Value {
         let mut map = Map::new();
@@ -147,6 +164,12 @@ impl FieldSet {
             child.collect_paths(&below, paths);
         }
     }
+}
+
+/// Whether a node of `fieldsV1` is itself owned.
+fn owns(node: &Value) -> bool {
+    node.as_object()
+        .is_none_or(|map| map.is_empty() || map.contains_key("."))
 }
 
 /// `{"name":"a","port":1}` as `name="a",port=1`.

@@ -1,6 +1,7 @@
 //! Who owns which field: `metadata.managedFields`, and server-side apply.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
@@ -102,7 +103,12 @@ fn write(object: &mut Value, managers: &Managers) {
 }
 
 /// Paths that nobody owns: identity and what the server writes.
-fn system_fields() -> FieldSet {
+fn system_fields() -> &'static FieldSet {
+    static FIELDS: LazyLock<FieldSet> = LazyLock::new(list_system_fields);
+    &FIELDS
+}
+
+fn list_system_fields() -> FieldSet {
     let mut set = FieldSet::default();
     set.insert(&["f:apiVersion"]);
     set.insert(&["f:kind"]);
@@ -164,6 +170,15 @@ pub fn track(
     now: &str,
 ) {
     let given = new["metadata"]["managedFields"].take();
+    let followed = live.filter(|live| {
+        target.sub != Some(Subresource::Scale) && given == live["metadata"]["managedFields"]
+    });
+    if let Some(live) = followed
+        && let Some(entries) = track_same(target, schema, live, new, options, now)
+    {
+        metadata(new).insert("managedFields".to_owned(), entries);
+        return;
+    }
     let reset = given
         .as_array()
         .is_some_and(|entries| entries.iter().all(|entry| entry == &json!({})));
@@ -185,7 +200,7 @@ pub fn track(
     for entry in managers.values_mut() {
         entry.set = entry.set.difference(&taken).difference(&removed);
     }
-    let mine = taken.difference(&system_fields());
+    let mine = taken.difference(system_fields());
     if !mine.is_empty() {
         let version = target.resource.api_version(&target.version);
         let me = Manager {
@@ -208,6 +223,56 @@ pub fn track(
         cap(&mut managers);
     }
     write(new, &managers);
+}
+
+/// The entries after a write that moves no ownership: the writer owns all that it changed, and nothing is
+/// gone. None when it is not so simple.
+fn track_same(
+    target: &Target,
+    schema: &Schema,
+    live: &Value,
+    new: &mut Value,
+    options: &WriteOptions,
+    now: &str,
+) -> Option<Value> {
+    let entries = live["metadata"]["managedFields"].as_array()?;
+    metadata(new).remove("managedFields");
+    let changes = compare(schema, Some(live), Some(new));
+    let ignored = reset_fields(target);
+    let removed = changes.removed.without(&ignored);
+    let taken = changes.modified.union(&changes.added).without(&ignored);
+    let mine = taken.difference(system_fields());
+    if mine.is_empty() || !removed.difference(system_fields()).is_empty() {
+        return None;
+    }
+    let version = target.resource.api_version(&target.version);
+    let place = entries.iter().position(|entry| {
+        entry["operation"] == "Update"
+            && entry["manager"] == options.manager.as_str()
+            && entry["apiVersion"] == version.as_str()
+            && entry["subresource"].as_str().unwrap_or_default() == own_name(target)
+    })?;
+    let untouched = |(index, entry): (usize, &Value)| {
+        let fields = &entry["fieldsV1"];
+        if index == place {
+            mine.is_within(fields)
+        } else {
+            !taken.touches(fields)
+        }
+    };
+    if !entries.iter().enumerate().all(untouched) {
+        return None;
+    }
+    let mut entries = entries.clone();
+    if let Some(entry) = entries.get_mut(place) {
+        entry["time"] = json!(now);
+    }
+    let text = |entry: &Value, field: &str| entry[field].as_str().unwrap_or_default().to_owned();
+    entries.sort_by_cached_key(|entry| {
+        ["operation", "time", "manager", "apiVersion", "subresource"]
+            .map(|field| text(entry, field))
+    });
+    Some(Value::Array(entries))
 }
 
 /// An object before it exists.
@@ -325,7 +390,7 @@ pub fn apply(
     }
     for (manager, entry) in &mut managers {
         if *manager == me {
-            entry.set = entry.set.difference(&system_fields());
+            entry.set = entry.set.difference(system_fields());
             if wanted != live {
                 now.clone_into(&mut entry.time);
             }

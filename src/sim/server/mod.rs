@@ -25,6 +25,7 @@ mod intercept;
 mod managed;
 mod meta;
 mod patch;
+mod path;
 mod quantity;
 mod rbac;
 mod read;

@@ -71,9 +71,13 @@ impl State {
                 target.name
             )));
         }
-        decodes(target, &new, options)?;
+        let shaped = !self.has(Defect::NoShaping);
+        if shaped {
+            decodes(target, &mut new, options)?;
+        }
         let options = WriteOptions {
             patched: true,
+            shaped,
             ..options.clone()
         };
         self.finish(target, &old, new, &options)
@@ -146,10 +150,9 @@ impl State {
     }
 }
 
-/// Refuses a patch that makes an object that cannot be read: a fault of the patch, not of the request.
-fn decodes(target: &Target, new: &Value, options: &WriteOptions) -> Result<(), Refusal> {
-    let mut probe = new.clone();
-    shape(target, &mut probe, options).map_err(|refusal| {
+/// Brings a patched object into the form of its schema. Refuses a patch that makes an object that cannot be read: a fault of the patch, not of the request.
+fn decodes(target: &Target, new: &mut Value, options: &WriteOptions) -> Result<(), Refusal> {
+    shape(target, new, options).map_err(|refusal| {
         let cause = Cause::invalid("patch", refusal.details.message);
         Refusal::invalid("", "", "", vec![cause])
     })

@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::{Map, Value};
 
+use super::path::Path;
 use super::rules::Rule;
 
 /// What a value may be.
@@ -272,21 +273,20 @@ fn parse_shape(ty: &'static str, lines: &Lines, known: &mut Known) -> Schema {
 /// A sentence about the first value of a wrong type.
 pub fn decode_builtin(schema: &Schema, value: &mut Value) -> Result<Vec<String>, String> {
     let mut unknown = Vec::new();
-    decode(schema, value, "", &mut unknown)?;
+    decode(schema, value, Path::ROOT, &mut unknown)?;
     Ok(unknown)
 }
 
 fn decode(
     schema: &Schema,
     value: &mut Value,
-    path: &str,
+    path: Path<'_>,
     unknown: &mut Vec<String>,
 ) -> Result<(), String> {
     let wrong = |what: &str| {
         Err(format!(
             "json: cannot unmarshal {what} into Go struct field {} of type {:?}",
-            path.trim_start_matches('.'),
-            schema.ty
+            path, schema.ty
         ))
     };
     match (schema.ty, &mut *value) {
@@ -323,7 +323,7 @@ fn decode(
                 if value.is_null() && item.ty == Type::Object && !item.pointer {
                     *value = Value::Object(Map::new());
                 }
-                decode(item, value, &format!("{path}[{index}]"), unknown)?;
+                decode(item, value, path.item(index), unknown)?;
             }
             Ok(())
         }
@@ -339,7 +339,7 @@ fn decode(
 fn decode_object(
     schema: &Schema,
     map: &mut Map<String, Value>,
-    path: &str,
+    path: Path<'_>,
     unknown: &mut Vec<String>,
 ) -> Result<(), String> {
     if schema.is_map() {
@@ -348,7 +348,7 @@ fn decode_object(
                 if value.is_null() && matches!(inner.ty, Type::String | Type::Bytes) {
                     *value = Value::String(String::new());
                 }
-                decode(inner, value, &format!("{path}.{key}"), unknown)?;
+                decode(inner, value, path.field(key), unknown)?;
             }
         }
         return Ok(());
@@ -357,12 +357,12 @@ fn decode_object(
     for (key, value) in map.iter_mut() {
         match schema.fields.get(key) {
             None if !schema.preserve => {
-                unknown.push(format!("{path}.{key}").trim_start_matches('.').to_owned());
+                unknown.push(path.field(key).to_string());
                 drop.push(key.clone());
             }
             None => {}
             Some(field) => {
-                decode(field, value, &format!("{path}.{key}"), unknown)?;
+                decode(field, value, path.field(key), unknown)?;
                 let hollow = field.always && value.as_array().is_some_and(Vec::is_empty);
                 if value.is_null() || hollow || (is_zero(field, value) && !field.always) {
                     drop.push(key.clone());
@@ -377,7 +377,7 @@ fn decode_object(
         if field.always && !map.contains_key(key) {
             let mut zero = zero_of(field);
             if zero.is_object() {
-                decode(field, &mut zero, "", unknown)?;
+                decode(field, &mut zero, Path::ROOT, unknown)?;
             }
             map.insert(key.clone(), zero);
         }

@@ -42,6 +42,8 @@ pub struct WriteOptions {
     pub strict: bool,
     /// The object comes from a patch.
     pub patched: bool,
+    /// The object has the form of its schema already.
+    pub shaped: bool,
     /// The object comes from server-side apply, which tracks fields itself.
     pub applied: bool,
 }
@@ -87,6 +89,7 @@ impl WriteOptions {
             force: params.force,
             strict: params.validation == "Strict",
             patched: false,
+            shaped: false,
             applied: false,
         })
     }

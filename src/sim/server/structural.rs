@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::meta::list;
+use super::path::Path;
 use super::rules::Rule;
 use super::schema::{Checks, Merge, Schema, Type, builtin};
 
@@ -173,11 +174,11 @@ fn parse_checks(json: &Value, path: &str) -> Result<Option<Checks>, String> {
 /// Takes out what the schema does not name; returns the paths of what was taken.
 pub fn prune(schema: &Schema, value: &mut Value) -> Vec<String> {
     let mut pruned = Vec::new();
-    prune_at(schema, value, "", &mut pruned);
+    prune_at(schema, value, Path::ROOT, &mut pruned);
     pruned
 }
 
-fn prune_at(schema: &Schema, value: &mut Value, path: &str, pruned: &mut Vec<String>) {
+fn prune_at(schema: &Schema, value: &mut Value, path: Path<'_>, pruned: &mut Vec<String>) {
     match value {
         Value::Object(map) => {
             if schema.ty == Type::Any && schema.fields.is_empty() && schema.values.is_none() {
@@ -189,14 +190,14 @@ fn prune_at(schema: &Schema, value: &mut Value, path: &str, pruned: &mut Vec<Str
             prune_unknown(schema, map, path, pruned);
             for (key, value) in map {
                 if let Some(field) = schema.field(key) {
-                    prune_at(field, value, &format!("{path}.{key}"), pruned);
+                    prune_at(field, value, path.field(key), pruned);
                 }
             }
         }
         Value::Array(items) => {
             for (index, value) in items.iter_mut().enumerate() {
                 if let Some(item) = &schema.items {
-                    prune_at(item, value, &format!("{path}[{index}]"), pruned);
+                    prune_at(item, value, path.item(index), pruned);
                 }
             }
         }
@@ -207,7 +208,7 @@ fn prune_at(schema: &Schema, value: &mut Value, path: &str, pruned: &mut Vec<Str
 fn prune_unknown(
     schema: &Schema,
     map: &mut Map<String, Value>,
-    path: &str,
+    path: Path<'_>,
     pruned: &mut Vec<String>,
 ) {
     if schema.preserve || schema.values.is_some() {
@@ -217,7 +218,7 @@ fn prune_unknown(
     map.retain(|key, _| {
         let known = schema.fields.contains_key(key) || own(key);
         if !known {
-            pruned.push(format!("{path}.{key}").trim_start_matches('.').to_owned());
+            pruned.push(path.field(key).to_string());
         }
         known
     });

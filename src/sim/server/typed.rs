@@ -161,6 +161,9 @@ fn compare_at(
             .keys()
             .chain(rights.keys().filter(|key| !lefts.contains_key(*key)))
         {
+            if lefts.get(key) == rights.get(key) {
+                continue;
+            }
             path.push(format!("f:{key}"));
             let field = field_schema(schema, key);
             compare_at(&field, lefts.get(key), rights.get(key), path, found);

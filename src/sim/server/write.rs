@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use super::defect::Defect;
 use super::error::{Cause, Refusal};
-use super::patch::in_version;
 use super::request::{Subresource, Target};
 use super::schema::{Schema, decode_builtin};
 use super::state::{State, WriteOptions, metadata};
@@ -189,13 +188,19 @@ impl State {
         if !self.has(Defect::VersionIgnored) {
             check_version(target, old, &new, options)?;
         }
-        if !self.has(Defect::NoShaping) {
+        if !options.shaped && !self.has(Defect::NoShaping) {
             shape(target, &mut new, options)?;
         }
         if !options.applied && !self.has(Defect::UpdatesOwnNothing) {
             let schema = target.served()?.schema.clone();
-            let live = in_version(target, old.value());
-            managed::track(target, &schema, Some(&live), &mut new, options, &self.now());
+            managed::track(
+                target,
+                &schema,
+                Some(old.value()),
+                &mut new,
+                options,
+                &self.now(),
+            );
         }
         if !self.has(Defect::StatusNotApart) {
             narrow(target, old, &mut new);
@@ -557,13 +562,20 @@ fn same_but_times(old: &Value, new: &Value) -> bool {
     if before.len() != after.len() || !before.iter().zip(after).all(same_entry) {
         return false;
     }
-    let mut dated = new.clone();
-    keep(
-        metadata(&mut dated),
-        "managedFields",
-        &old["metadata"]["managedFields"],
-    );
-    dated == *old
+    same_without(old, new, "metadata")
+        && same_without(&old["metadata"], &new["metadata"], "managedFields")
+}
+
+/// True when two objects agree in all fields but one.
+fn same_without(left: &Value, right: &Value, field: &str) -> bool {
+    let (Some(left), Some(right)) = (left.as_object(), right.as_object()) else {
+        return left == right;
+    };
+    left.contains_key(field) == right.contains_key(field)
+        && left.len() == right.len()
+        && left
+            .iter()
+            .all(|(key, value)| key == field || right.get(key) == Some(value))
 }
 
 /// Sets a field, or removes it when the value is null.

@@ -1,0 +1,57 @@
+//! Where a value is within an object: written out only when something is wrong there.
+
+use std::fmt;
+
+/// A path, as a chain of steps that live on the stack.
+#[derive(Clone, Copy, Debug)]
+pub struct Path<'a> {
+    above: Option<&'a Self>,
+    step: Step<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step<'a> {
+    Field(&'a str),
+    Item(usize),
+}
+
+impl Path<'static> {
+    /// The object itself.
+    pub const ROOT: Self = Self {
+        above: None,
+        step: Step::Field(""),
+    };
+}
+
+impl<'a> Path<'a> {
+    /// A field of the value here.
+    pub fn field(&'a self, name: &'a str) -> Self {
+        Self {
+            above: Some(self),
+            step: Step::Field(name),
+        }
+    }
+
+    /// An item of the list here.
+    pub fn item(&'a self, index: usize) -> Self {
+        Self {
+            above: Some(self),
+            step: Step::Item(index),
+        }
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    /// As `spec.ports[0].name`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(above) = self.above else {
+            return Ok(());
+        };
+        above.fmt(f)?;
+        match self.step {
+            Step::Field(name) if above.above.is_none() => f.write_str(name),
+            Step::Field(name) => write!(f, ".{name}"),
+            Step::Item(index) => write!(f, "[{index}]"),
+        }
+    }
+}
