@@ -46,10 +46,10 @@ pub(super) fn reweigh(
             continue;
         };
         for (index, rule) in rules.iter_mut().enumerate() {
-            let named = spelling.has(rule, &names.canary);
+            let holds_canary = spelling.has(rule, &names.canary);
             let concerned = match traffic.canary() {
-                0 => named,
-                100 => named || spelling.has(rule, &names.primary),
+                0 => holds_canary,
+                100 => holds_canary || spelling.has(rule, &names.primary),
                 _ => index == last,
             };
             if let Some(rule) = rule.as_object_mut() {

@@ -241,16 +241,8 @@ impl State {
                 .unwrap_or_default();
             new["metadata"]["generation"] = Value::from(generation + 1);
         }
-        if resource.plural == "daemonsets"
-            && old.value()["spec"]["template"] != new["spec"]["template"]
-        {
-            let count =
-                old.value()["metadata"]["annotations"][defaults::TEMPLATE_GENERATION].as_str();
-            let count: u64 = count
-                .and_then(|count| count.parse().ok())
-                .unwrap_or_default();
-            new["metadata"]["annotations"][defaults::TEMPLATE_GENERATION] =
-                Value::from((count + 1).to_string());
+        if resource.plural == "daemonsets" {
+            count_template(old.value(), &mut new);
         }
         if !self.has(Defect::NoChecks) {
             check(target, Some(old), &new)?;
@@ -690,4 +682,17 @@ fn selector_text(selector: &Value) -> String {
     }
     parts.sort();
     parts.join(",")
+}
+
+/// A `DaemonSet` counts the changes of its template in an annotation.
+fn count_template(old: &Value, new: &mut Value) {
+    if old["spec"]["template"] == new["spec"]["template"] {
+        return;
+    }
+    let count = old["metadata"]["annotations"][defaults::TEMPLATE_GENERATION].as_str();
+    let count: u64 = count
+        .and_then(|count| count.parse().ok())
+        .unwrap_or_default();
+    new["metadata"]["annotations"][defaults::TEMPLATE_GENERATION] =
+        Value::from((count + 1).to_string());
 }
