@@ -9,8 +9,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    api::{CanaryStatus, HookType, MetricProviderType, analysis::ThresholdRange, status::Notice},
+    api::{
+        CanaryStatus, HookType, MetricProviderType, analysis::ThresholdRange, judge::JudgeKind,
+        status::Notice,
+    },
     object::{Key, Want, digest},
+    stats::StepId,
 };
 
 /// What a decision asks for.
@@ -55,6 +59,76 @@ pub enum Effect {
     CopyConfig(ConfigCopy),
     /// Ask metrics servers and webhooks; the answer is a fact of a later snapshot.
     Measure(Check),
+}
+
+/// Counters that the judge wants to see.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LookRequest {
+    /// Tells this look from all others of the Canary.
+    pub id: String,
+    /// Evaluation times, ascending.
+    pub times: Vec<Timestamp>,
+    /// The step that the canary was in.
+    pub step: StepId,
+    /// The canary's share of traffic after this step, in (0, 1].
+    pub next: Option<f64>,
+    /// Whether over a fifth of the canary's pods are young.
+    pub cold: bool,
+    /// What is read.
+    pub metrics: Vec<LookMetric>,
+}
+
+/// One metric of a look.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LookMetric {
+    /// Its name.
+    pub name: String,
+    /// What kind of numbers it has.
+    pub kind: JudgeKind,
+    /// Queries of the primary and of the canary.
+    pub sides: [Vec<SeriesQuery>; 2],
+}
+
+/// A query whose answer is series of raw counters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeriesQuery {
+    /// The server.
+    pub server: MetricServer,
+    /// The query, rendered.
+    pub query: String,
+    /// Label by whose value a request is bad, when one query counts all.
+    pub code: Option<&'static str>,
+    /// Whether it counts bad requests only.
+    pub bad: bool,
+}
+
+/// The raw counters of one series.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SeriesCounts {
+    /// All requests, and the bad ones.
+    Pair(f64, f64),
+    /// Cumulative counts by upper boundary, ascending, `+Inf` last.
+    Buckets(Vec<(f64, f64)>),
+    /// One number.
+    Number(f64),
+}
+
+/// Counters at one evaluation time: by metric, of the primary and the canary, by series.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LookColumn {
+    /// The time.
+    pub at: Timestamp,
+    /// The counters.
+    pub metrics: BTreeMap<String, [BTreeMap<String, SeriesCounts>; 2]>,
+}
+
+/// The answer to a [`LookRequest`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct LookAnswer {
+    /// The look.
+    pub id: String,
+    /// A column for each time, or why there is none.
+    pub columns: Result<Vec<LookColumn>, String>,
 }
 
 /// Identity and version of an object that a write was decided on.

@@ -86,6 +86,15 @@ fn obstacle(s: &Snapshot) -> Option<Obstacle> {
             message: fault.to_string(),
         });
     }
+    if s.canary.spec.analysis.judge.is_some() {
+        // Never release unjudged what is to be judged.
+        return Some(Obstacle {
+            reason: "JudgeUnavailable",
+            message: "This version does not carry out spec.analysis.judge; remove it and judge \
+                      by spec.analysis.metrics."
+                .to_owned(),
+        });
+    }
     s.rival.as_ref().map(|rival| Obstacle {
         reason: "Conflict",
         message: format!(

@@ -203,7 +203,7 @@ pub fn metric_query(
 }
 
 /// The Prometheus server of builtin and inline queries.
-fn default_server(canary: &Canary, settings: &Settings) -> MetricServer {
+pub(super) fn default_server(canary: &Canary, settings: &Settings) -> MetricServer {
     MetricServer {
         kind: MetricProviderType::Prometheus,
         address: canary
@@ -219,7 +219,7 @@ fn default_server(canary: &Canary, settings: &Settings) -> MetricServer {
     }
 }
 
-fn template_server(template: &MetricTemplate, namespace: &str) -> MetricServer {
+pub(super) fn template_server(template: &MetricTemplate, namespace: &str) -> MetricServer {
     let provider = template.spec.provider.clone();
     MetricServer {
         kind: provider.kind.unwrap_or(MetricProviderType::Prometheus),

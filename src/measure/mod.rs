@@ -6,6 +6,8 @@
 pub mod alert;
 pub mod builtin;
 mod egress;
+pub mod judging;
+pub mod look;
 pub mod metrics;
 mod network;
 mod outside;

@@ -101,6 +101,9 @@ impl Network {
         let client = prometheus_http_query::Client::from(client, url.as_str())
             .map_err(|error| QueryError::Invalid(error.to_string()))?;
         let mut request = client.query(question.query);
+        if question.pinned {
+            request = request.at(question.at.as_second());
+        }
         for (name, value) in &headers {
             request = request.header(name.clone(), value.clone());
         }

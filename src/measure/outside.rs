@@ -53,6 +53,8 @@ pub struct InstantQuery<'a> {
     /// The time of asking. Real servers answer by their own clock, so that a skew between the
     /// clocks does not empty a range.
     pub at: Timestamp,
+    /// Whether the server must answer as of `at`, not as of its own time.
+    pub pinned: bool,
 }
 
 /// One value of one series.

@@ -66,7 +66,7 @@ fn secrets<'a>(check: &'a Check, outside: &'a dyn Outside) -> Secrets<'a> {
     secrets
 }
 
-async fn credentials(
+pub(super) async fn credentials(
     (namespace, name): &(String, String),
     outside: &dyn Outside,
 ) -> Result<Credentials, String> {
@@ -106,6 +106,7 @@ async fn measure(
         credentials: &credentials,
         query: &query.query,
         at: now,
+        pinned: false,
     };
     let started = tokio::time::Instant::now();
     let answer = tokio::time::timeout(TIMEOUT, outside.instant_query(question))

@@ -101,7 +101,7 @@ impl Surroundings {
     ///
     /// # Errors
     /// When the server is away, refuses, or does not understand.
-    pub fn query(&self, query: &str) -> Result<Vec<Sample>, QueryError> {
+    pub fn query(&self, query: &str, at: Option<Timestamp>) -> Result<Vec<Sample>, QueryError> {
         let now = self.clock.now();
         let mut inner = self.lock();
         inner.queries += 1;
@@ -129,7 +129,7 @@ impl Surroundings {
             timestamp: now,
             value,
         };
-        match prometheus.query(query, now.as_millisecond()) {
+        match prometheus.query(query, at.unwrap_or(now).as_millisecond()) {
             Ok(Value::Scalar(value)) => Ok(vec![sample(BTreeMap::new(), value)]),
             Ok(Value::Vector(vector)) => Ok(vector
                 .into_iter()
@@ -204,7 +204,7 @@ impl Outside for Surroundings {
         &'a self,
         question: InstantQuery<'a>,
     ) -> BoxFuture<'a, Result<Vec<Sample>, QueryError>> {
-        Box::pin(async move { self.query(question.query) })
+        Box::pin(async move { self.query(question.query, question.pinned.then_some(question.at)) })
     }
 
     fn post<'a>(&'a self, post: &'a Post) -> BoxFuture<'a, Result<Reply, PostError>> {

@@ -1,0 +1,357 @@
+//! What the judge looks at: raw counters of both sides at the same evaluation times.
+
+use std::collections::BTreeMap;
+
+use futures::future::try_join_all;
+use jiff::Timestamp;
+
+use crate::{
+    api::judge::JudgeKind,
+    plan::{LookAnswer, LookColumn, LookMetric, LookRequest, SeriesCounts, SeriesQuery},
+    stats::{Look, Reading, Side},
+};
+
+use super::{Credentials, InstantQuery, Outside, QueryError, Sample, run::credentials};
+
+/// Time in which all answers of one evaluation time must be there.
+const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Asks for all columns of a look. One query that fails fails the look: both sides count over the
+/// same time or not at all.
+pub async fn look(request: &LookRequest, outside: &dyn Outside) -> LookAnswer {
+    let mut columns = Vec::with_capacity(request.times.len());
+    for at in &request.times {
+        let asked = tokio::time::timeout(TIMEOUT, column(request, *at, outside)).await;
+        match asked.unwrap_or_else(|_| Err(QueryError::TimedOut(TIMEOUT).to_string())) {
+            Ok(column) => columns.push(column),
+            Err(problem) => {
+                return LookAnswer {
+                    id: request.id.clone(),
+                    columns: Err(problem),
+                };
+            }
+        }
+    }
+    LookAnswer {
+        id: request.id.clone(),
+        columns: Ok(columns),
+    }
+}
+
+async fn column(
+    request: &LookRequest,
+    at: Timestamp,
+    outside: &dyn Outside,
+) -> Result<LookColumn, String> {
+    let metrics = request.metrics.iter().map(|metric| async move {
+        let [primary, canary] = &metric.sides;
+        let (primary, canary) = futures::future::try_join(
+            side(metric, primary, at, outside),
+            side(metric, canary, at, outside),
+        )
+        .await?;
+        Ok::<_, String>((metric.name.clone(), [primary, canary]))
+    });
+    Ok(LookColumn {
+        at,
+        metrics: try_join_all(metrics).await?.into_iter().collect(),
+    })
+}
+
+async fn side(
+    metric: &LookMetric,
+    queries: &[SeriesQuery],
+    at: Timestamp,
+    outside: &dyn Outside,
+) -> Result<BTreeMap<String, SeriesCounts>, String> {
+    let answers = queries.iter().map(|query| async move {
+        let credentials = match &query.server.secret {
+            Some(secret) => credentials(secret, outside).await?,
+            None => Credentials::None,
+        };
+        let question = InstantQuery {
+            server: &query.server,
+            credentials: &credentials,
+            query: &query.query,
+            at,
+            pinned: true,
+        };
+        let samples = outside.instant_query(question).await;
+        samples.map_err(|error| format!("query of {}: {error}", metric.name))
+    });
+    let answers = try_join_all(answers).await?;
+    let mut counts = BTreeMap::new();
+    for (query, samples) in queries.iter().zip(answers) {
+        add(metric.kind, query, samples, &mut counts);
+    }
+    Ok(counts)
+}
+
+/// Adds the samples of one query. Counts that are no counts are dropped: never a pass.
+fn add(
+    kind: JudgeKind,
+    query: &SeriesQuery,
+    samples: Vec<Sample>,
+    counts: &mut BTreeMap<String, SeriesCounts>,
+) {
+    for Sample {
+        mut labels, value, ..
+    } in samples
+    {
+        if !value.is_finite() {
+            continue;
+        }
+        labels.remove("__name__");
+        match kind {
+            JudgeKind::Ratio => {
+                let code = query.code.and_then(|label| labels.get(label));
+                // Server errors by status, or Linkerd's word for them.
+                let is_bad = query.bad
+                    || code.is_some_and(|code| code.starts_with('5') || code == "failure");
+                let total = if query.bad { 0.0 } else { value };
+                let bad = if is_bad { value } else { 0.0 };
+                let name = format!("{}{labels:?}", if query.bad { "bad " } else { "" });
+                counts.insert(name, SeriesCounts::Pair(total, bad));
+            }
+            JudgeKind::Histogram => {
+                let Some(le) = labels.remove("le").and_then(|le| le.parse::<f64>().ok()) else {
+                    continue;
+                };
+                let series = counts
+                    .entry(format!("{labels:?}"))
+                    .or_insert_with(|| SeriesCounts::Buckets(Vec::new()));
+                if let SeriesCounts::Buckets(buckets) = series {
+                    let at = buckets.partition_point(|(bound, _)| *bound < le);
+                    buckets.insert(at, (le, value));
+                }
+            }
+            JudgeKind::Scalar => {
+                counts.insert(format!("{labels:?}"), SeriesCounts::Number(value));
+            }
+        }
+    }
+}
+
+/// The last value of every series up to a column: what vanished for a while is not new when it is
+/// back.
+pub fn keep(before: Option<&LookColumn>, column: &LookColumn) -> LookColumn {
+    let mut kept = column.clone();
+    for (name, sides) in before.iter().flat_map(|before| &before.metrics) {
+        if let Some(now) = kept.metrics.get_mut(name) {
+            for (side, before) in now.iter_mut().zip(sides) {
+                for (series, counts) in before {
+                    side.entry(series.clone()).or_insert_with(|| counts.clone());
+                }
+            }
+        }
+    }
+    kept
+}
+
+/// Columns as readings by metric name, all with the boundaries that every series has.
+pub fn readings(request: &[LookMetric], columns: &[&LookColumn]) -> Vec<BTreeMap<String, Reading>> {
+    let mut all = vec![BTreeMap::new(); columns.len()];
+    for metric in request {
+        let le = boundaries(&metric.name, columns);
+        for (column, readings) in columns.iter().zip(&mut all) {
+            if let Some([primary, canary]) = column.metrics.get(&metric.name) {
+                let reading = Reading {
+                    le: if metric.kind == JudgeKind::Histogram {
+                        le.clone()
+                    } else {
+                        Vec::new()
+                    },
+                    primary: counters(metric.kind, primary, &le),
+                    canary: counters(metric.kind, canary, &le),
+                };
+                readings.insert(metric.name.clone(), reading);
+            }
+        }
+    }
+    all
+}
+
+/// The finite boundaries that all series have in all columns.
+fn boundaries(metric: &str, columns: &[&LookColumn]) -> Vec<f64> {
+    let series = columns
+        .iter()
+        .filter_map(|column| column.metrics.get(metric))
+        .flatten()
+        .flat_map(BTreeMap::values);
+    let mut common: Option<Vec<f64>> = None;
+    for counts in series {
+        let SeriesCounts::Buckets(buckets) = counts else {
+            continue;
+        };
+        let has = |le: f64| {
+            buckets
+                .iter()
+                .any(|(bound, _)| bound.total_cmp(&le).is_eq())
+        };
+        match &mut common {
+            Some(common) => common.retain(|le| has(*le)),
+            None => {
+                let finite = buckets
+                    .iter()
+                    .map(|(le, _)| *le)
+                    .filter(|le| le.is_finite());
+                common = Some(finite.collect());
+            }
+        }
+    }
+    common.unwrap_or_default()
+}
+
+fn counters(kind: JudgeKind, side: &BTreeMap<String, SeriesCounts>, le: &[f64]) -> Side {
+    if kind == JudgeKind::Scalar {
+        let mut numbers = side.values();
+        return match (numbers.next(), numbers.next()) {
+            (Some(SeriesCounts::Number(value)), None) => Side::Scalar(*value),
+            _ => Side::Absent,
+        };
+    }
+    let series = side.iter().filter_map(|(name, counts)| {
+        let values = match counts {
+            SeriesCounts::Pair(total, bad) => vec![*total, *bad],
+            SeriesCounts::Buckets(buckets) => le
+                .iter()
+                .chain(&[f64::INFINITY])
+                .map(|le| {
+                    let found = buckets
+                        .iter()
+                        .find(|(bound, _)| bound.total_cmp(le).is_eq());
+                    found.map(|(_, count)| *count)
+                })
+                .collect::<Option<Vec<f64>>>()?,
+            SeriesCounts::Number(_) => return None,
+        };
+        Some((name.clone(), values))
+    });
+    let series: BTreeMap<_, _> = series.collect();
+    if series.is_empty() {
+        Side::Absent
+    } else {
+        Side::Counters(series)
+    }
+}
+
+/// A column's readings as a look.
+pub fn as_look(
+    request: &LookRequest,
+    at: Timestamp,
+    since: Option<Timestamp>,
+    metrics: BTreeMap<String, Reading>,
+) -> Look {
+    Look {
+        t: at.as_duration().as_secs_f64(),
+        dt: since.map_or(0.0, |since| at.duration_since(since).as_secs_f64()),
+        step: request.step.clone(),
+        next: request.next,
+        cold: request.cold,
+        metrics,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(labels: &[(&str, &str)], value: f64) -> Sample {
+        let labels = labels.iter().map(|(k, v)| ((*k).into(), (*v).into()));
+        Sample {
+            labels: labels.collect(),
+            timestamp: Timestamp::UNIX_EPOCH,
+            value,
+        }
+    }
+
+    fn query(code: Option<&'static str>) -> SeriesQuery {
+        let server = crate::plan::MetricServer {
+            kind: crate::api::MetricProviderType::Prometheus,
+            address: String::new(),
+            headers: BTreeMap::new(),
+            secret: None,
+            region: None,
+            insecure_skip_verify: false,
+        };
+        SeriesQuery {
+            server,
+            query: String::new(),
+            code,
+            bad: false,
+        }
+    }
+
+    fn column(kind: JudgeKind, samples: Vec<Sample>) -> LookColumn {
+        let mut canary = BTreeMap::new();
+        add(kind, &query(Some("code")), samples, &mut canary);
+        LookColumn {
+            at: Timestamp::UNIX_EPOCH,
+            metrics: BTreeMap::from([("m".to_owned(), [BTreeMap::new(), canary])]),
+        }
+    }
+
+    fn metric(kind: JudgeKind) -> [LookMetric; 1] {
+        [LookMetric {
+            name: "m".to_owned(),
+            kind,
+            sides: [Vec::new(), Vec::new()],
+        }]
+    }
+
+    fn canary_of(kind: JudgeKind, column: &LookColumn) -> Side {
+        let mut all = readings(&metric(kind), &[column]);
+        all.remove(0).remove("m").unwrap_or_default().canary
+    }
+
+    #[test]
+    fn errors_are_told_by_the_code_and_numbers_that_are_none_are_dropped() {
+        let column = column(
+            JudgeKind::Ratio,
+            vec![
+                sample(&[("code", "200")], 90.0),
+                sample(&[("code", "503")], 10.0),
+                sample(&[("code", "500")], f64::NAN),
+            ],
+        );
+        let Side::Counters(series) = canary_of(JudgeKind::Ratio, &column) else {
+            unreachable!("no counters");
+        };
+        let counts: Vec<_> = series.into_values().collect();
+        assert_eq!(counts, [vec![90.0, 0.0], vec![10.0, 10.0]]);
+    }
+
+    #[test]
+    fn boundaries_that_differ_are_cut_to_those_that_all_have() {
+        let of = |pod: &str, le: &str, value| sample(&[("pod", pod), ("le", le)], value);
+        let column = column(
+            JudgeKind::Histogram,
+            vec![
+                of("a", "+Inf", 9.0),
+                of("a", "10", 5.0),
+                of("a", "5", 2.0),
+                of("b", "10", 6.0),
+                of("b", "20", 7.0),
+                of("b", "+Inf", 8.0),
+            ],
+        );
+        let Side::Counters(series) = canary_of(JudgeKind::Histogram, &column) else {
+            unreachable!("no counters");
+        };
+        let counts: Vec<_> = series.into_values().collect();
+        assert_eq!(counts, [vec![5.0, 9.0], vec![6.0, 8.0]]);
+    }
+
+    #[test]
+    fn nothing_read_is_absent() {
+        let column = column(JudgeKind::Ratio, Vec::new());
+        assert_eq!(canary_of(JudgeKind::Ratio, &column), Side::Absent);
+    }
+
+    #[test]
+    fn series_that_vanishes_for_a_scrape_is_not_new_when_it_is_back() {
+        let there = column(JudgeKind::Ratio, vec![sample(&[("code", "200")], 90.0)]);
+        let gone = column(JudgeKind::Ratio, Vec::new());
+        assert_eq!(keep(Some(&there), &gone).metrics, there.metrics);
+    }
+}
