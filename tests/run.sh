@@ -83,6 +83,10 @@ dependencies() {
   tests/cluster/build.sh cargo-deny
   "$BIN_CARGO_DENY/cargo-deny" --locked check bans licenses sources
 }
+report() {
+  need chromium chromium
+  cargo test --locked --test sim -- --ignored report_opens
+}
 chart() {
   need_go_for "$BIN_HELM"
   tests/cluster/build.sh helm
@@ -112,6 +116,7 @@ stage "tests" tests
 if [ -z "$quick" ]; then
   stage "documentation" documentation
   stage "dependencies" dependencies
+  stage "report in a browser" report
   stage "chart" chart
   if [ -n "$with_cluster" ]; then stage "cluster tests" cluster; fi
 fi

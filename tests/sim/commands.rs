@@ -42,3 +42,33 @@ fn simulate_writes_json_that_can_be_read() {
     assert_eq!(value[0]["verdict"], "promoted");
     assert_eq!(value[0]["figures"]["dropped"], 0);
 }
+
+#[test]
+fn simulate_names_what_is_wrong_with_a_scenario() {
+    let canary = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/istio/canary.yaml");
+    let file = std::env::temp_dir().join(format!("scenario-{}.yaml", std::process::id()));
+    for (text, named) in [
+        ("release: {errorPercent: 120}", "release.errorPercent"),
+        ("release: {errorPercnt: 1}", "errorPercnt"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let path = file.to_str().unwrap();
+        let output = haldane(&["simulate", canary, "--scenario", path]);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(path) && error.contains(named), "{error}");
+    }
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn printed_scenario_gives_the_same_release_as_its_name() {
+    let canary = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/istio/canary.yaml");
+    let printed = haldane(&["simulate", "--scenario", "errors", "--print"]);
+    let file = std::env::temp_dir().join(format!("errors-{}.yaml", std::process::id()));
+    std::fs::write(&file, &printed.stdout).unwrap();
+    let by_file = haldane(&["simulate", canary, "--scenario", file.to_str().unwrap()]);
+    let by_name = haldane(&["simulate", canary, "--scenario", "errors"]);
+    assert_eq!(by_file.stdout, by_name.stdout);
+    std::fs::remove_file(&file).unwrap();
+}

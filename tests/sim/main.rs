@@ -8,4 +8,5 @@
 
 mod commands;
 mod crashes;
+mod golden;
 mod releases;

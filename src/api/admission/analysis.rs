@@ -28,6 +28,12 @@ pub(super) const LINES: &[Line] = &[
                 &["interval", "threshold", "stepWeights"],
             ]),
             Rule(R {
+                test: "!has(self.judge)",
+                found: Text("a judge, which this version does not carry out yet"),
+                action: "remove it and judge by metrics with a thresholdRange",
+                at: Some(".judge"),
+            }),
+            Rule(R {
                 test: "!has(self.stepWeight) || !has(self.maxWeight) \
                        || self.stepWeight <= self.maxWeight",
                 found: Format(

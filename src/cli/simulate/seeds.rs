@@ -217,14 +217,25 @@ fn advice(outcomes: &[Outcomes]) -> Vec<String> {
                 "  To make that rarer: {cure}; then run this again and compare."
             ));
         } else {
-            // The rule of three: the 95 % bound of a share of which nothing was seen.
-            let bound = 300_usize.div_ceil(outcome.releases.max(1)).min(100);
+            let bound = unseen(outcome.releases);
             lines.push(format!(
                 "  That still allows for {bound} in 100 (with 95 % confidence); more seeds say it more exactly."
             ));
         }
     }
     lines
+}
+
+/// The largest share, in percent, of what was not seen once in so many tries, with 95 %
+/// confidence.
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a percentage of a count"
+)]
+fn unseen(tries: usize) -> u64 {
+    (100.0 * (1.0 - 0.05_f64.powf(1.0 / tries.max(1) as f64))).ceil() as u64
 }
 
 #[cfg(test)]
@@ -238,5 +249,10 @@ mod tests {
         let one = Spread::of(vec![7]);
         assert_eq!((one.median, one.percentile90), (7, 7));
         assert_eq!(Spread::of(Vec::new()).median, 0);
+    }
+
+    #[test]
+    fn what_was_never_seen_gets_rarer_with_more_tries() {
+        assert_eq!([1, 4, 20, 100, 300].map(unseen), [95, 53, 14, 3, 1]);
     }
 }

@@ -1,10 +1,14 @@
 //! Expressions become values, as Prometheus computes them.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     Expression, PromqlError,
-    parse::{Matcher, parse},
+    parse::{Matcher, Matching, parse},
 };
 
 /// Labels of a series, `__name__` among them.
@@ -79,9 +83,13 @@ impl Evaluation<'_> {
             Expression::Binary {
                 operator,
                 boolean,
+                matching,
                 left,
                 right,
-            } => binary(operator, *boolean, self.value(left)?, self.value(right)?),
+            } => {
+                let (left, right) = (self.value(left)?, self.value(right)?);
+                binary(operator, *boolean, matching, left, right)
+            }
         }
     }
 
@@ -125,6 +133,19 @@ impl Evaluation<'_> {
             } else {
                 Vec::new()
             })),
+            ("clamp_min" | "clamp_max", [inner, bound]) => {
+                let (mut vector, bound) = (self.vector(inner)?, self.scalar(bound)?);
+                for (labels, value) in &mut vector {
+                    labels.remove("__name__");
+                    // What is not a number makes the result none.
+                    *value = match name {
+                        _ if value.is_nan() || bound.is_nan() => f64::NAN,
+                        "clamp_min" => value.max(bound),
+                        _ => value.min(bound),
+                    };
+                }
+                Ok(Value::Vector(vector))
+            }
             ("abs" | "ceil" | "floor" | "sqrt", [inner]) => {
                 let mut vector = self.vector(inner)?;
                 for (labels, value) in &mut vector {
@@ -192,7 +213,6 @@ fn over_time(name: &str) -> Result<OverTime, PromqlError> {
             let grown = if v1 < v0 { *v1 } else { v1 - v0 };
             Some(grown / (float(t1 - t0) / 1000.0))
         },
-        "delta" => |samples, _, _| Some(samples.last()?.1 - samples.first()?.1),
         "sum_over_time" => {
             |samples, _, _| nonempty(samples).map(|s| s.iter().map(|(_, v)| v).sum())
         }
@@ -341,7 +361,16 @@ fn quantile_of(quantile: f64, mut buckets: Vec<(f64, f64)>) -> f64 {
     lower + (upper - lower) * ((rank - before) / (count - before))
 }
 
-fn binary(operator: &str, boolean: bool, left: Value, right: Value) -> Result<Value, PromqlError> {
+fn binary(
+    operator: &str,
+    boolean: bool,
+    matching: &Matching,
+    left: Value,
+    right: Value,
+) -> Result<Value, PromqlError> {
+    if matches!(operator, "or" | "and" | "unless") {
+        return sets(operator, matching, left, right);
+    }
     let comparison = matches!(operator, "==" | "!=" | ">=" | "<=" | ">" | "<");
     let compute = |a: f64, b: f64| compute(operator, a, b);
     // A comparison between vectors keeps the left value where it holds.
@@ -356,6 +385,9 @@ fn binary(operator: &str, boolean: bool, left: Value, right: Value) -> Result<Va
         labels
     };
     match (left, right) {
+        (Value::Scalar(_), Value::Scalar(_)) if comparison && !boolean => Err(PromqlError(
+            "comparisons between numbers must use the word bool".to_owned(),
+        )),
         (Value::Scalar(a), Value::Scalar(b)) => Ok(Value::Scalar(compute(a, b))),
         (Value::Vector(vector), Value::Scalar(b)) => Ok(Value::Vector(
             vector
@@ -370,30 +402,75 @@ fn binary(operator: &str, boolean: bool, left: Value, right: Value) -> Result<Va
                 .collect(),
         )),
         (Value::Vector(left), Value::Vector(right)) => {
-            let key = |labels: &Labels| {
-                let mut key = labels.clone();
-                key.remove("__name__");
-                key
-            };
             let mut others: BTreeMap<Labels, f64> = BTreeMap::new();
             for (labels, value) in right {
-                if others.insert(key(&labels), value).is_some() {
+                if others.insert(matching.key(&labels), value).is_some() {
                     return Err(PromqlError("series match more than one another".to_owned()));
                 }
             }
-            Ok(Value::Vector(
-                left.into_iter()
-                    .filter_map(|(labels, a)| {
-                        let b = others.get(&key(&labels))?;
-                        Some((nameless(labels), keep(a, compute(a, *b))?))
-                    })
-                    .collect(),
-            ))
+            let (mut matched, mut results) = (BTreeSet::new(), Vec::new());
+            for (labels, a) in left {
+                let key = matching.key(&labels);
+                let Some(b) = others.get(&key) else { continue };
+                if !matched.insert(key) {
+                    return Err(PromqlError("series match more than one another".to_owned()));
+                }
+                if let Some(value) = keep(a, compute(a, *b)) {
+                    results.push((matching.result(nameless(labels)), value));
+                }
+            }
+            Ok(Value::Vector(results))
         }
         (Value::Ranges, _) | (_, Value::Ranges) => {
             Err(PromqlError("expected a vector, found a range".to_owned()))
         }
     }
+}
+
+impl Matching {
+    /// What has to be the same in series that belong together.
+    fn key(&self, labels: &Labels) -> Labels {
+        let mut key = labels.clone();
+        key.retain(|label, _| label != "__name__" && self.labels.contains(label) == self.on);
+        key
+    }
+
+    /// The labels of a result.
+    fn result(&self, mut labels: Labels) -> Labels {
+        labels.retain(|label, _| {
+            label == "__name__" && !self.on || self.labels.contains(label) == self.on
+        });
+        labels
+    }
+}
+
+/// Series by whether the other side has ones that belong to them.
+fn sets(
+    operator: &str,
+    matching: &Matching,
+    left: Value,
+    right: Value,
+) -> Result<Value, PromqlError> {
+    let (Value::Vector(mut left), Value::Vector(right)) = (left, right) else {
+        return Err(PromqlError(format!("{operator} is between vectors only")));
+    };
+    let keys = |vector: &[(Labels, f64)]| -> BTreeSet<Labels> {
+        vector
+            .iter()
+            .map(|(labels, _)| matching.key(labels))
+            .collect()
+    };
+    let (on_left, on_right) = (keys(&left), keys(&right));
+    match operator {
+        "and" => left.retain(|(labels, _)| on_right.contains(&matching.key(labels))),
+        "unless" => left.retain(|(labels, _)| !on_right.contains(&matching.key(labels))),
+        _ => left.extend(
+            right
+                .into_iter()
+                .filter(|(labels, _)| !on_left.contains(&matching.key(labels))),
+        ),
+    }
+    Ok(Value::Vector(left))
 }
 
 fn compute(operator: &str, a: f64, b: f64) -> f64 {

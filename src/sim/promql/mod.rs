@@ -1,5 +1,6 @@
 //! As much of PromQL as release checks use: selectors, `rate`, `increase`, `irate`, the usual
-//! `*_over_time`, aggregations, `histogram_quantile`, arithmetic and comparisons.
+//! `*_over_time`, aggregations, `histogram_quantile`, arithmetic, comparisons and set operators with
+//! `on` and `ignoring`.
 //!
 //! Whatever else is asked is refused by name, never answered wrongly.
 

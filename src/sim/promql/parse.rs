@@ -42,11 +42,22 @@ pub enum Expression {
         operator: &'static str,
         /// Whether a comparison says 0 or 1 instead of leaving out.
         boolean: bool,
+        /// Which series of the two sides belong together.
+        matching: Matching,
         /// Left side.
         left: Box<Self>,
         /// Right side.
         right: Box<Self>,
     },
+}
+
+/// Which series of two sides belong together: those whose labels are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Matching {
+    /// The labels that `on` or `ignoring` names.
+    pub labels: Vec<String>,
+    /// Whether only `labels` count; else all others.
+    pub on: bool,
 }
 
 /// What a label must be like.
@@ -78,11 +89,16 @@ impl Matcher {
 }
 
 /// Operators by how tightly they bind, loosest first.
-const LEVELS: [&[&str]; 3] = [
+const LEVELS: [&[&str]; 5] = [
+    &["or"],
+    &["and", "unless"],
     &["==", "!=", ">=", "<=", ">", "<"],
     &["+", "-"],
     &["*", "/", "%"],
 ];
+
+/// The level of comparisons.
+const COMPARISONS: usize = 2;
 
 const AGGREGATIONS: [&str; 5] = ["sum", "avg", "min", "max", "count"];
 
@@ -156,11 +172,16 @@ impl Parser {
             return factor;
         };
         let mut left = self.binary(level + 1)?;
-        while let Some(operator) = operators.iter().find(|sign| self.accept(sign)) {
-            let boolean = level == 0 && self.accept_name("bool");
+        while let Some(operator) = operators
+            .iter()
+            .find(|sign| self.accept(sign) || self.accept_name(sign))
+        {
+            let boolean = level == COMPARISONS && self.accept_name("bool");
+            let matching = self.matching()?;
             left = Expression::Binary {
                 operator,
                 boolean,
+                matching,
                 left: Box::new(left),
                 right: Box::new(self.binary(level + 1)?),
             };
@@ -175,6 +196,7 @@ impl Parser {
             Some(Token::Sign("-")) => Ok(Expression::Binary {
                 operator: "*",
                 boolean: false,
+                matching: Matching::default(),
                 left: Box::new(Expression::Number(-1.0)),
                 right: Box::new(self.binary(LEVELS.len())?),
             }),
@@ -235,6 +257,25 @@ impl Parser {
         if !without && !self.accept_name("by") {
             return Ok(None);
         }
+        Ok(Some((self.labels()?, without)))
+    }
+
+    fn matching(&mut self) -> Result<Matching, PromqlError> {
+        let on = self.accept_name("on");
+        if !on && !self.accept_name("ignoring") {
+            return Ok(Matching::default());
+        }
+        let labels = self.labels()?;
+        for name in ["group_left", "group_right"] {
+            if self.accept_name(name) {
+                return Err(PromqlError(format!("{name} is not known here")));
+            }
+        }
+        Ok(Matching { labels, on })
+    }
+
+    /// Names of labels in parentheses.
+    fn labels(&mut self) -> Result<Vec<String>, PromqlError> {
         self.expect("(")?;
         let mut labels = Vec::new();
         while !self.accept(")") {
@@ -247,7 +288,7 @@ impl Parser {
                 break;
             }
         }
-        Ok(Some((labels, without)))
+        Ok(labels)
     }
 
     fn selector(&mut self, name: Option<String>) -> Result<Expression, PromqlError> {

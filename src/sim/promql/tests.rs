@@ -151,6 +151,62 @@ fn arithmetic_binds_as_usual_and_zero_by_zero_is_not_a_number() {
 }
 
 #[test]
+fn sides_are_matched_as_documented() {
+    let all = [
+        series(
+            &[("__name__", "errors"), ("code", "500"), ("app", "a")],
+            &[24.0],
+        ),
+        series(
+            &[("__name__", "errors"), ("code", "404"), ("app", "a")],
+            &[30.0],
+        ),
+        series(
+            &[("__name__", "errors"), ("code", "500"), ("app", "b")],
+            &[6.0],
+        ),
+        series(&[("__name__", "requests"), ("app", "a")], &[600.0]),
+        series(&[("__name__", "requests"), ("app", "b")], &[120.0]),
+    ];
+    for (query, wanted) in [
+        // The documentation's example of ignoring.
+        (
+            r#"sum(errors{code="500"} / ignoring(code) requests)"#,
+            0.04 + 0.05,
+        ),
+        (r#"errors{code="500",app="b"} / on(app) requests"#, 0.05),
+        ("sum(missing) or vector(0)", 0.0),
+        ("sum(rate(missing[1m])) or on() vector(7)", 7.0),
+        ("sum(requests) or vector(0)", 720.0),
+        ("sum(requests) or on() vector(0)", 720.0),
+        (r#"count(errors and on(app) requests{app="a"})"#, 2.0),
+        (r#"sum(errors unless on(app) requests{app="a"})"#, 6.0),
+        ("1 + 2 > bool 2", 1.0),
+        ("clamp_max(sum(requests), 100)", 100.0),
+        ("clamp_min(sum(requests), 1000)", 1000.0),
+        ("count(requests > 200)", 1.0),
+        ("sum(requests > bool 200)", 1.0),
+        ("count(requests offset 1m)", f64::NAN),
+    ] {
+        let found = one(query, &all, 1);
+        assert!(
+            (found - wanted).abs() < 1e-9 || found.is_nan() && wanted.is_nan(),
+            "{query}: {found}"
+        );
+    }
+    for query in [
+        "errors / on(app) requests",
+        "requests / on(app) errors",
+        "errors / on(app) group_left requests",
+        "1 or vector(1)",
+        "1 > 2",
+        "delta(requests[1m])",
+    ] {
+        assert!(evaluate(query, &all, 1000).is_err(), "{query}");
+    }
+}
+
+#[test]
 fn series_that_ended_or_is_too_old_has_no_value() {
     let ended = [series(&[("__name__", "m")], &[1.0, f64::NAN])];
     near(one("m", &ended, 5), 1.0);
