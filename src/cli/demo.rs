@@ -230,13 +230,15 @@ fn picture(lanes: &[Lane], at: usize, speed: f64) -> Vec<Line> {
     let (columns, rows) = (columns(), rows());
     let time = clock(u64::try_from(at).unwrap_or_default());
     let head = Line::new()
-        .and(Style::Bold, "haldane demo")
-        .and(
-            Style::Dim,
-            "  the operator's own code in a simulated cluster  ",
-        )
+        .and(Style::Bold, "haldane demo  ")
         .and(Style::Active, time)
         .and(Style::Dim, format!("  {speed:.0} times as fast"));
+    let about = "  the operator's own code in a simulated cluster";
+    let head = if head.width() + about.len() < columns {
+        head.and(Style::Dim, about)
+    } else {
+        head
+    };
     let mut picture = vec![head.fit(columns.saturating_sub(1)), Line::new()];
     if columns < WIDE {
         let events = rows.saturating_sub(4 + lanes.len() * (lane::FIXED + 1)) / lanes.len().max(1);

@@ -117,22 +117,35 @@ impl Lane {
         lines.push(row("1.0", past, |frame| frame.stable, width));
         lines.push(row("1.1", past, |frame| frame.release, width));
         lines.push(Line::new());
-        let told: Vec<_> = past.iter().flat_map(|frame| &frame.events).collect();
-        let recent = told
-            .get(told.len().saturating_sub(events)..)
-            .unwrap_or(&told);
-        lines.extend(recent.iter().map(|told| {
-            let style = if told.warning {
-                Style::Warning
-            } else {
-                Style::Plain
-            };
-            Line::new()
-                .and(Style::Dim, format!("{} ", clock(told.at_seconds)))
-                .and(style, self.short(told))
-        }));
+        let told: Vec<_> = past
+            .iter()
+            .flat_map(|frame| &frame.events)
+            .flat_map(|told| self.event(told, width))
+            .collect();
+        let start = told.len().saturating_sub(events);
+        lines.extend(told.into_iter().skip(start));
         lines.resize(FIXED + events, Line::new());
         lines
+    }
+
+    /// An event with its time, in as many lines as it needs.
+    fn event(&self, told: &Told, width: usize) -> impl Iterator<Item = Line> {
+        let style = if told.warning {
+            Style::Warning
+        } else {
+            Style::Plain
+        };
+        let time = clock(told.at_seconds);
+        let indent = " ".repeat(time.len());
+        wrap(&self.short(told), width.saturating_sub(time.len() + 1))
+            .into_iter()
+            .enumerate()
+            .map(move |(index, text)| {
+                let margin = if index == 0 { &time } else { &indent };
+                Line::new()
+                    .and(Style::Dim, format!("{margin} "))
+                    .and(style, text)
+            })
     }
 
     /// How the release ended, in plain words.
@@ -153,7 +166,7 @@ fn state(frame: &Frame) -> Line {
         Phase::Progressing if frame.weight == 0 => (Style::Active, "pods of 1.1 start".to_owned()),
         Phase::Progressing => (
             Style::Active,
-            format!("{} % of requests are to reach 1.1", frame.weight),
+            format!("{} % should reach 1.1", frame.weight),
         ),
         Phase::WaitingPromotion => (Style::Warning, "waits to be promoted".to_owned()),
         Phase::Promoting => (Style::Active, "primary pods take over 1.1".to_owned()),
