@@ -161,7 +161,20 @@ fn builtin(
             "classification",
             r#"namespace="{{ namespace }}",deployment="{{ target }}",direction="inbound""#,
         ),
-        _ => {
+        Provider::Apisix
+        | Provider::AppMesh
+        | Provider::AppMeshV1Beta2
+        | Provider::Contour
+        | Provider::Gloo
+        | Provider::Knative
+        | Provider::Kuma
+        | Provider::Nginx
+        | Provider::Osm
+        | Provider::Skipper
+        | Provider::SmiV1Alpha1
+        | Provider::SmiV1Alpha2
+        | Provider::SmiV1Alpha3
+        | Provider::Traefik => {
             return Err(JudgingError::Provider {
                 metric: metric.name.clone(),
                 provider: of.name(),

@@ -188,15 +188,14 @@ fn boundaries(metric: &str, columns: &[&LookColumn]) -> Vec<f64> {
                 .iter()
                 .any(|(bound, _)| bound.total_cmp(&le).is_eq())
         };
-        match &mut common {
-            Some(common) => common.retain(|le| has(*le)),
-            None => {
-                let finite = buckets
-                    .iter()
-                    .map(|(le, _)| *le)
-                    .filter(|le| le.is_finite());
-                common = Some(finite.collect());
-            }
+        if let Some(common) = &mut common {
+            common.retain(|le| has(*le));
+        } else {
+            let finite = buckets
+                .iter()
+                .map(|(le, _)| *le)
+                .filter(|le| le.is_finite());
+            common = Some(finite.collect());
         }
     }
     common.unwrap_or_default()
