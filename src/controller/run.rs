@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    driver::{Driver, Parts},
+    driver::{Decider, Driver, Parts},
     lease::{Candidate, Ended, Leadership, identity},
     options::{ConnectError, Notifier, RunOptions, Sensitive},
     queue::work,
@@ -173,6 +173,7 @@ async fn operate(
         listeners: Arc::new(listeners(options.notifier, options.event_webhook)),
         metrics: Arc::clone(&metrics),
         fence: Arc::new(move || fence.is_leader()),
+        decider: Decider::default(),
     });
     let working = async {
         let mut beats = interval(BEAT);

@@ -103,6 +103,7 @@ impl Connection {
             }
         }
         let verb = request.verb;
+        let mut whole = true;
         let answer = self
             .server
             .authorize(&call)
@@ -124,10 +125,12 @@ impl Connection {
                 After::Replace(refusal) => return Ok(refused(&refusal)),
                 After::Lose => return Err(ConnectionReset),
                 After::Hang => std::future::pending().await,
+                After::Truncate => whole = false,
             }
         }
         match answer {
-            Ok(Answer::Json(code, text)) => Ok(response(code, text)),
+            Ok(Answer::Json(code, text)) if whole => Ok(response(code, text)),
+            Ok(Answer::Json(code, text)) => Ok(response(code, text.slice(..text.len() / 2))),
             Ok(Answer::Watch(watch)) => {
                 debug_assert_eq!(verb, Verb::Watch, "only a watch answers with a stream");
                 let frames = watch.lines().map(|line| Ok(Frame::data(line)));
