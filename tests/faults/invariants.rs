@@ -119,6 +119,21 @@ impl Checker {
         }
     }
 
+    /// L4: once all is done, the canary gets nothing and runs nothing.
+    pub fn rest(&mut self, world: &World) {
+        let State {
+            plain,
+            matched,
+            replicas,
+            ..
+        } = self.before;
+        self.ensure(world, "L4", !self.before.exposed() && replicas == 0, || {
+            format!(
+                "at the end the canary gets {plain} %, of its users {matched} %, on {replicas} pods"
+            )
+        });
+    }
+
     fn value(&self, plural: &str, name: &str) -> &Value {
         let key = (plural.to_owned(), name.to_owned());
         self.objects.get(&key).map_or(&Value::Null, |o| o.value())
@@ -276,6 +291,7 @@ impl Checker {
                 .unwrap_or_default()
                 .to_owned()
         };
+        let said = |state: &State| state.status["canaryWeight"].as_i64().unwrap_or_default();
         if run(new) != run(old) && !run(new).is_empty() {
             self.runs.insert(run(new));
             (self.peak, self.raised) = (0, None);
@@ -293,7 +309,7 @@ impl Checker {
         });
         let share = new.plain.max(new.matched);
         if share > old.plain.max(old.matched) {
-            let said = new.status["canaryWeight"].as_i64().unwrap_or_default();
+            let said = said(new);
             let persisted = said >= new.plain;
             self.ensure(world, "T5", persisted, || {
                 format!("the route gives {}, the status {said}", new.plain)
@@ -333,8 +349,10 @@ impl Checker {
             self.peak = self.peak.max(share);
             self.raised = Some((world.elapsed(), queries));
         }
-        let fell = new.plain < old.plain && run(old) == run(new) && new.phase() == "Progressing";
-        self.ensure(world, "T5", !fell, || {
+        let progressing = old.phase() == "Progressing" && new.phase() == "Progressing";
+        let fell = run(old) == run(new)
+            && (said(new) < said(old) || (new.plain < old.plain && new.plain < said(new)));
+        self.ensure(world, "T5", !progressing || !fell, || {
             "the weight fell within a run".to_owned()
         });
         let most = flow.most;

@@ -18,6 +18,9 @@ use crate::{
     invariants::{Checker, Violation},
 };
 
+/// The apex is new: users know it only when proxies have followed its bootstrap.
+const PROXIES: Duration = Duration::from_secs(3);
+
 /// What is released, and what may come of it.
 #[derive(Clone)]
 pub struct Flow {
@@ -89,7 +92,11 @@ impl Flow {
                 &[25, 50],
             ),
             with("mirror", json!({"mirror": true}), &[25, 50]),
-            Self::new("blue-green", &json!({"iterations": 2}), &[100]),
+            Self::new(
+                "blue-green",
+                &json!({"iterations": 2, "mirror": true}),
+                &[100],
+            ),
             Self::new("ab", &json!({"iterations": 2, "match": insiders}), &[100]),
         ];
         let mut bad = with("rollback", json!({}), &[25, 50]);
@@ -175,7 +182,7 @@ async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Tr
         world.apply(manifest.clone()).unwrap();
     }
     let mut checker = Checker::new(flow);
-    let mut opened = None;
+    let (mut initialized, mut opened) = (None, None);
     let mut pushes = flow.pushes.iter();
     let mut next = pushes.next();
     let mut written = (0, Duration::ZERO);
@@ -189,7 +196,11 @@ async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Tr
                     .get("flagger.app", "canaries", "default", "shop");
                 let status = status.map_or(Value::Null, |canary| canary.value()["status"].clone());
                 let phase = status["phase"].as_str().unwrap_or_default();
-                if phase == "Initialized" && opened.is_none() {
+                if phase == "Initialized" {
+                    initialized.get_or_insert(world.elapsed());
+                }
+                if opened.is_none() && initialized.is_some_and(|at| world.elapsed() > at + PROXIES)
+                {
                     opened = Some(world.elapsed());
                     world.traffic().open(Application {
                         namespace: "default".to_owned(),
@@ -231,6 +242,7 @@ async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Tr
     checker.ensure(&world, "L1", phase == flow.end, || {
         format!("ends {phase}, not {}", flow.end)
     });
+    checker.rest(&world);
     let idle = world.elapsed().saturating_sub(written.1);
     checker.ensure(&world, "L6", idle > rest, || {
         format!("still writes {} requests", written.0)
