@@ -10,4 +10,4 @@ mod teller;
 
 pub use driver::{Decider, Driver, Parts};
 pub use queue::work;
-pub use run::{RunError, run};
+pub use run::{ANSWER_TIMEOUT, RunError, run};

@@ -24,6 +24,10 @@ use crate::{
     telemetry::{health::Health, metrics::Metrics, serve},
 };
 
+/// A connection that is silent for so long is dead. Longer than the 290 s after which the API server
+/// ends a watch; the list and the start of a watch have no other limit.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// Why the operator stopped without being told to.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -58,8 +62,10 @@ const GRACE: Duration = Duration::from_secs(10);
 /// When it cannot start, or loses the lead: another process must take its place.
 pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let mut config = options.server.config().await?;
-    // Every call has a time-out and a retry of its own.
+    // Every call has a time-out and a retry of its own, but for those of watches.
     config.default_retry = false;
+    config.read_timeout = Some(ANSWER_TIMEOUT);
+    config.reset_reader_on_write = true;
     let client = Client::try_from(config)?;
     let listener = serve::listen(options.port)
         .await

@@ -1,16 +1,14 @@
 //! Faults between the operator and the API server, each at a numbered request or watch event.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use haldane::sim::{
     Gate,
-    server::{
-        After, ApiServer, Before, Call, Delivery, Interceptor, Outcome, Refusal, Verb, WatchEvent,
-    },
+    server::{After, ApiServer, Before, Call, Delivery, Interceptor, Outcome, Refusal, WatchEvent},
 };
 use serde::{Deserialize, Serialize};
 
@@ -140,7 +138,6 @@ struct Counts {
     sites: Vec<String>,
     /// Who wrote a revision.
     audit: BTreeMap<u64, Call>,
-    struck: BTreeSet<usize>,
     /// What is to happen to the answer of a request, by sequence.
     answers: BTreeMap<u64, Fault>,
 }
@@ -184,11 +181,6 @@ impl Chaos {
     pub fn writer(&self, revision: u64) -> Option<Call> {
         self.lock().audit.get(&revision).cloned()
     }
-
-    /// How many faults happened.
-    pub fn struck(&self) -> usize {
-        self.lock().struck.len()
-    }
 }
 
 fn is_operator(call: &Call) -> bool {
@@ -207,7 +199,7 @@ impl Interceptor for Chaos {
         let sub = call.subresource.map_or("", |sub| sub.as_str());
         let site = format!("{} {} {sub}", call.verb.as_str(), call.resource);
         counts.sites.push(site.trim_end().to_owned());
-        for (index, fault) in self.faults.iter().enumerate() {
+        for fault in &self.faults {
             let within = |from: u64, times: u64| (from..from + times).contains(&number);
             let hit = match *fault {
                 Fault::Crash { call, .. }
@@ -221,7 +213,6 @@ impl Interceptor for Chaos {
             if !hit {
                 continue;
             }
-            counts.struck.insert(index);
             match *fault {
                 Fault::Crash { position, .. } => {
                     if position == Position::BeforeSending {
@@ -232,10 +223,6 @@ impl Interceptor for Chaos {
                 }
                 Fault::Fail { error, .. } => {
                     counts.answers.insert(call.sequence, *fault);
-                    // A watch that never answers is ended by the client's idle timeout only.
-                    if error == Error::Timeout && call.verb == Verb::Watch {
-                        return Before::Reset;
-                    }
                     return error.before();
                 }
                 Fault::Slow { seconds, .. } => return Before::Delay(Duration::from_secs(seconds)),
@@ -282,18 +269,13 @@ impl Interceptor for Chaos {
         let mut counts = self.lock();
         counts.events += 1;
         let number = counts.events;
-        let hit = self
-            .faults
-            .iter()
-            .enumerate()
-            .find_map(|(index, fault)| match *fault {
-                Fault::Event { event, twist } if event == number => Some((index, twist)),
-                _ => None,
-            });
-        let Some((index, twist)) = hit else {
+        let hit = self.faults.iter().find_map(|fault| match *fault {
+            Fault::Event { event, twist } if event == number => Some(twist),
+            _ => None,
+        });
+        let Some(twist) = hit else {
             return gated;
         };
-        counts.struck.insert(index);
         match twist {
             Twist::Late(seconds) => Delivery::Hold(Duration::from_secs(seconds)),
             Twist::Close => Delivery::Close,

@@ -137,7 +137,6 @@ pub struct Trial {
     pub calls: u64,
     pub events: u64,
     pub sites: Vec<String>,
-    pub struck: usize,
     pub seconds: u64,
 }
 
@@ -253,7 +252,6 @@ async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Tr
         calls: chaos.calls(),
         events: chaos.events(),
         sites: chaos.sites(),
-        struck: chaos.struck(),
         seconds: world.elapsed().as_secs(),
     }
 }

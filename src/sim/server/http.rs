@@ -19,6 +19,7 @@ use super::answer::Answer;
 use super::error::Refusal;
 use super::intercept::{After, Before, Outcome};
 use super::request::{Request, Verb};
+use crate::controller::ANSWER_TIMEOUT;
 
 /// The body of an answer.
 pub type ResponseBody = UnsyncBoxBody<Bytes, Infallible>;
@@ -98,7 +99,11 @@ impl Connection {
                 Before::Delay(time) => sleep(time).await,
                 Before::Refuse(refusal) => return Ok(refused(&refusal)),
                 Before::Reset => return Err(ConnectionReset),
-                Before::Hang => std::future::pending().await,
+                Before::Hang => {
+                    // What the operator's connection does then.
+                    sleep(ANSWER_TIMEOUT).await;
+                    return Err(ConnectionReset);
+                }
                 Before::Stale(revisions) => behind = revisions,
             }
         }
@@ -124,7 +129,11 @@ impl Connection {
                 After::Delay(time) => sleep(time).await,
                 After::Replace(refusal) => return Ok(refused(&refusal)),
                 After::Lose => return Err(ConnectionReset),
-                After::Hang => std::future::pending().await,
+                After::Hang => {
+                    // What the operator's connection does then.
+                    sleep(ANSWER_TIMEOUT).await;
+                    return Err(ConnectionReset);
+                }
                 After::Truncate => whole = false,
             }
         }
