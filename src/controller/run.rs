@@ -26,7 +26,7 @@ use crate::{
 
 /// A connection that is silent for so long is dead. Longer than the 290 s after which the API server
 /// ends a watch; the list and the start of a watch have no other limit.
-pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Why the operator stopped without being told to.
 #[derive(Debug, thiserror::Error)]
