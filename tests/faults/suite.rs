@@ -32,17 +32,11 @@ static CALM: LazyLock<BTreeMap<&str, Trial>> = LazyLock::new(|| {
 fn wrong(flow: &Flow, faults: &[Fault]) -> Option<String> {
     let calm = &CALM[flow.name];
     let trial = try_out(flow, faults, 1, &Decider::default());
-    let found = match trial.violation {
-        Some(violation) => format!("{violation:?}"),
-        None => {
-            let differences = calm.end.differences(&trial.end);
-            if differences.is_empty() {
-                return None;
-            }
-            format!("L2 {differences:?}")
-        }
-    };
-    Some(found)
+    if let Some(violation) = trial.violation {
+        return Some(format!("{violation:?}"));
+    }
+    let differences = calm.end.differences(&trial.end);
+    (!differences.is_empty()).then(|| format!("L2 {differences:?}"))
 }
 
 /// Drops fault after fault while it still goes wrong.

@@ -145,6 +145,7 @@ pub fn try_out(flow: &Flow, faults: &[Fault], seed: u64, decider: &Decider) -> T
     run(|| trial(flow, faults, seed, decider.clone())).unwrap()
 }
 
+#[allow(clippy::too_many_lines, reason = "one story, told in order")]
 async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Trial {
     let mut options = Options {
         decider,
@@ -196,7 +197,7 @@ async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Tr
                 let status = status.map_or(Value::Null, |canary| canary.value()["status"].clone());
                 let phase = status["phase"].as_str().unwrap_or_default();
                 if phase == "Initialized" {
-                    initialized.get_or_insert(world.elapsed());
+                    initialized.get_or_insert_with(|| world.elapsed());
                 }
                 if opened.is_none() && initialized.is_some_and(|at| world.elapsed() > at + PROXIES)
                 {
