@@ -30,6 +30,20 @@ impl Clock {
         }
     }
 
+    /// A virtual clock that goes wrong by so many seconds; the system's clock stays right.
+    #[must_use]
+    pub fn skewed(self, seconds: i64) -> Self {
+        match self {
+            Self::System => Self::System,
+            Self::Virtual { epoch, start } => Self::Virtual {
+                epoch: epoch
+                    .checked_add(jiff::SignedDuration::from_secs(seconds))
+                    .unwrap_or(epoch),
+                start,
+            },
+        }
+    }
+
     /// The instant of tokio's clock at which a time comes; now when it has passed.
     pub fn instant(&self, time: Timestamp) -> Instant {
         let ahead = Duration::try_from(time.duration_since(self.now())).unwrap_or_default();

@@ -30,8 +30,32 @@ const ANSWER_LIFE: Duration = Duration::from_mins(1);
 /// Notices of a status that is older than this were told, or nobody wants to hear them now.
 const NOTICE_LIFE: Duration = Duration::from_mins(10);
 
+/// Decides: [`decide`] in every product; tests of tests put a wrong one in its place.
+#[derive(Clone)]
+pub struct Decider(Arc<dyn Fn(&Snapshot) -> Plan + Send + Sync>);
+
+impl Decider {
+    /// A decider of one's own.
+    pub fn new(decider: impl Fn(&Snapshot) -> Plan + Send + Sync + 'static) -> Self {
+        Self(Arc::new(decider))
+    }
+}
+
+impl Default for Decider {
+    fn default() -> Self {
+        Self::new(decide)
+    }
+}
+
+impl std::fmt::Debug for Decider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Decider")
+    }
+}
+
 /// Everything that looking after Canaries needs.
 pub struct Driver {
+    decider: Decider,
     observer: Observer,
     applier: Applier,
     cache: Arc<Cache>,
@@ -85,6 +109,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Whether this process may write.
     pub fence: Fence,
+    /// What decides.
+    pub decider: Decider,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -108,8 +134,10 @@ impl Driver {
             listeners,
             metrics,
             fence,
+            decider,
         } = parts;
         Arc::new(Self {
+            decider,
             observer: Observer::new(client.clone(), Arc::clone(&cache), Arc::clone(&settings)),
             applier: Applier::new(client, Arc::clone(&cache), fence, Arc::clone(&metrics)),
             cache,
@@ -175,7 +203,7 @@ impl Driver {
             Arc::make_mut(&mut snapshot).checks.clear();
             Arc::make_mut(&mut snapshot).quiet_since = None;
         }
-        let plan = decide(&snapshot);
+        let plan = (self.decider.0)(&snapshot);
         {
             let mut state = lock(state);
             let since = state.memory.quiet_since.unwrap_or(now);

@@ -8,6 +8,6 @@ pub mod rbac;
 mod run;
 mod teller;
 
-pub use driver::{Driver, Parts};
+pub use driver::{Decider, Driver, Parts};
 pub use queue::work;
-pub use run::{RunError, run};
+pub use run::{ANSWER_TIMEOUT, RunError, run};

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    driver::{Driver, Parts},
+    driver::{Decider, Driver, Parts},
     lease::{Candidate, Ended, Leadership, identity},
     options::{ConnectError, Notifier, RunOptions, Sensitive},
     queue::work,
@@ -23,6 +23,10 @@ use crate::{
     observe::{Cache, Watches, watch},
     telemetry::{health::Health, metrics::Metrics, serve},
 };
+
+/// A connection that is silent for so long is dead. Longer than the 290 s after which the API server
+/// ends a watch; the list and the start of a watch have no other limit.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Why the operator stopped without being told to.
 #[derive(Debug, thiserror::Error)]
@@ -58,8 +62,10 @@ const GRACE: Duration = Duration::from_secs(10);
 /// When it cannot start, or loses the lead: another process must take its place.
 pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let mut config = options.server.config().await?;
-    // Every call has a time-out and a retry of its own.
+    // Every call has a time-out and a retry of its own, but for those of watches.
     config.default_retry = false;
+    config.read_timeout = Some(ANSWER_TIMEOUT);
+    config.reset_reader_on_write = true;
     let client = Client::try_from(config)?;
     let listener = serve::listen(options.port)
         .await
@@ -173,6 +179,7 @@ async fn operate(
         listeners: Arc::new(listeners(options.notifier, options.event_webhook)),
         metrics: Arc::clone(&metrics),
         fence: Arc::new(move || fence.is_leader()),
+        decider: Decider::default(),
     });
     let working = async {
         let mut beats = interval(BEAT);

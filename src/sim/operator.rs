@@ -17,7 +17,7 @@ use tokio::{
 use super::server::{After, ApiServer, Before, Call, Delivery, Interceptor, Outcome, WatchEvent};
 use crate::{
     clock::Clock,
-    controller::{Driver, Parts, lease::Leadership, work},
+    controller::{Decider, Driver, Parts, lease::Leadership, work},
     measure::{
         InstantQuery, Outside, Post, PostError, QueryError, Reply, Sample, SecretError,
         publish::Listeners,
@@ -43,7 +43,7 @@ impl Operator {
         server: &ApiServer,
         life: u64,
         clock: Clock,
-        settings: Settings,
+        (settings, decider): (Settings, Decider),
         outside: Arc<dyn Outside>,
     ) -> Self {
         let alive = Arc::new(AtomicBool::new(true));
@@ -68,6 +68,7 @@ impl Operator {
             listeners: Arc::new(Listeners::default()),
             metrics,
             fence: Arc::new(|| true),
+            decider,
         });
         let task = tokio::spawn(async move {
             let namespaces = BTreeSet::new();
@@ -163,6 +164,8 @@ pub struct Gate {
 #[derive(Debug, Default)]
 struct Inner {
     dead: BTreeSet<String>,
+    /// A deposed life stays until its request under way is done.
+    deposed: bool,
     writes: Vec<Call>,
     cut: Option<Cut>,
 }
@@ -189,6 +192,21 @@ impl Gate {
     /// Ends the operator at a write to come.
     pub fn cut_at(&self, cut: Cut) {
         self.lock().cut = Some(cut);
+    }
+
+    /// Ends a life of the operator now, by its user, and has another one start: it may do no more,
+    /// but where it is only deposed, what it has under way is still done.
+    pub fn end(&self, user: &str, deposed: bool) {
+        let mut inner = self.lock();
+        if inner.dead.insert(user.to_owned()) {
+            inner.deposed = deposed;
+            self.cut_off.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Whether the life that ended last was only deposed.
+    pub fn take_deposed(&self) -> bool {
+        std::mem::take(&mut self.lock().deposed)
     }
 
     /// Counts how often the operator was cut off by [`Gate::cut_at`].

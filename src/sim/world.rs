@@ -28,6 +28,7 @@ use super::{
 use crate::{
     api::{Canary, Phase, crds},
     clock::Clock,
+    controller::Decider,
     measure::Outside,
     settings::Settings,
 };
@@ -47,6 +48,10 @@ pub struct Options {
     pub nodes: usize,
     /// What happens.
     pub scenario: Scenario,
+    /// What decides: the product's own, unless tests are tested.
+    pub decider: Decider,
+    /// By how many seconds the clock of each next operator goes wrong, in turn.
+    pub skew_seconds: Vec<i64>,
 }
 
 impl Default for Options {
@@ -55,6 +60,8 @@ impl Default for Options {
             settings: Settings::default(),
             nodes: 3,
             scenario: Scenario::default(),
+            decider: Decider::default(),
+            skew_seconds: Vec::new(),
         }
     }
 }
@@ -72,6 +79,7 @@ pub struct World {
     /// Says when the gate cut the operator off.
     cut_off: watch::Receiver<u64>,
     operator: Option<Operator>,
+    deposed: Vec<Operator>,
     lives: u64,
     tasks: Vec<AbortHandle>,
 }
@@ -148,6 +156,7 @@ impl World {
             cut_off: gate.cut_off(),
             gate,
             operator: None,
+            deposed: Vec::new(),
             lives: 0,
             tasks,
         };
@@ -161,7 +170,7 @@ impl World {
     }
 
     /// What stands between the operator and the server.
-    pub fn gate(&self) -> &Gate {
+    pub fn gate(&self) -> &Arc<Gate> {
         &self.gate
     }
 
@@ -177,13 +186,22 @@ impl World {
 
     /// Starts the operator, cutting off the one that runs.
     pub fn start_operator(&mut self) {
+        if self.gate.take_deposed() {
+            self.deposed.extend(self.operator.take());
+        }
         self.cut_operator();
+        let skews = &self.options.skew_seconds;
+        let turn = usize::try_from(self.lives).unwrap_or_default();
+        let skew = turn
+            .checked_rem(skews.len())
+            .and_then(|turn| skews.get(turn));
+        let clock = skew.map_or(self.clock, |seconds| self.clock.skewed(*seconds));
         self.lives += 1;
         self.operator = Some(Operator::start(
             &self.server,
             self.lives,
-            self.clock,
-            self.options.settings.clone(),
+            clock,
+            (self.options.settings.clone(), self.options.decider.clone()),
             Arc::clone(&self.surroundings) as Arc<dyn Outside>,
         ));
     }
@@ -336,5 +354,9 @@ impl Drop for World {
             task.abort();
         }
         self.cut_operator();
+        for operator in self.deposed.drain(..) {
+            operator.cut(&self.gate);
+        }
+        self.server.stop_intercepting();
     }
 }

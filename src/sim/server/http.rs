@@ -19,6 +19,7 @@ use super::answer::Answer;
 use super::error::Refusal;
 use super::intercept::{After, Before, Outcome};
 use super::request::{Request, Verb};
+use crate::controller::ANSWER_TIMEOUT;
 
 /// The body of an answer.
 pub type ResponseBody = UnsyncBoxBody<Bytes, Infallible>;
@@ -98,11 +99,16 @@ impl Connection {
                 Before::Delay(time) => sleep(time).await,
                 Before::Refuse(refusal) => return Ok(refused(&refusal)),
                 Before::Reset => return Err(ConnectionReset),
-                Before::Hang => std::future::pending().await,
+                Before::Hang => {
+                    // What the operator's connection does then.
+                    sleep(ANSWER_TIMEOUT).await;
+                    return Err(ConnectionReset);
+                }
                 Before::Stale(revisions) => behind = revisions,
             }
         }
         let verb = request.verb;
+        let mut whole = true;
         let answer = self
             .server
             .authorize(&call)
@@ -123,11 +129,17 @@ impl Connection {
                 After::Delay(time) => sleep(time).await,
                 After::Replace(refusal) => return Ok(refused(&refusal)),
                 After::Lose => return Err(ConnectionReset),
-                After::Hang => std::future::pending().await,
+                After::Hang => {
+                    // What the operator's connection does then.
+                    sleep(ANSWER_TIMEOUT).await;
+                    return Err(ConnectionReset);
+                }
+                After::Truncate => whole = false,
             }
         }
         match answer {
-            Ok(Answer::Json(code, text)) => Ok(response(code, text)),
+            Ok(Answer::Json(code, text)) if whole => Ok(response(code, text)),
+            Ok(Answer::Json(code, text)) => Ok(response(code, text.slice(..text.len() / 2))),
             Ok(Answer::Watch(watch)) => {
                 debug_assert_eq!(verb, Verb::Watch, "only a watch answers with a stream");
                 let frames = watch.lines().map(|line| Ok(Frame::data(line)));

@@ -61,6 +61,8 @@ pub enum After {
     Lose,
     /// Nothing ever arrives: what was written stays written.
     Hang,
+    /// Half of its body arrives; a watch arrives whole.
+    Truncate,
 }
 
 /// What happens to an event of a watch.

@@ -1,0 +1,289 @@
+//! Faults between the operator and the API server, each at a numbered request or watch event.
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "at most points, most faults do nothing"
+)]
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use haldane::sim::{
+    Gate,
+    server::{After, ApiServer, Before, Call, Delivery, Interceptor, Outcome, Refusal, WatchEvent},
+};
+use serde::{Deserialize, Serialize};
+
+/// Where a process ends at a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Position {
+    /// The server never sees it.
+    BeforeSending,
+    /// The server carries it out, the answer never arrives.
+    AnswerLost,
+    /// The answer has just arrived.
+    AfterAnswer,
+}
+
+impl Position {
+    pub const ALL: [Self; 3] = [Self::BeforeSending, Self::AnswerLost, Self::AfterAnswer];
+}
+
+/// How a request goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Error {
+    Conflict,
+    NotFound,
+    Gone,
+    Invalid,
+    Throttled,
+    Internal,
+    Unavailable,
+    Forbidden,
+    Unauthorized,
+    Reset,
+    Timeout,
+    /// Carried out, then a 504.
+    DoneButTimeout,
+    /// Carried out, then the connection breaks.
+    DoneButReset,
+    /// Carried out, and half of the answer arrives.
+    Truncated,
+}
+
+impl Error {
+    pub const ALL: [Self; 14] = [
+        Self::Conflict,
+        Self::NotFound,
+        Self::Gone,
+        Self::Invalid,
+        Self::Throttled,
+        Self::Internal,
+        Self::Unavailable,
+        Self::Forbidden,
+        Self::Unauthorized,
+        Self::Reset,
+        Self::Timeout,
+        Self::DoneButTimeout,
+        Self::DoneButReset,
+        Self::Truncated,
+    ];
+
+    fn before(self) -> Before {
+        let refuse = |code, reason, text: &str| Before::Refuse(Refusal::new(code, reason, text));
+        match self {
+            Self::Conflict => refuse(409, "Conflict", "the object has been modified"),
+            Self::NotFound => refuse(404, "NotFound", "not found"),
+            Self::Gone => refuse(410, "Expired", "too old resource version"),
+            Self::Invalid => refuse(422, "Invalid", "is invalid"),
+            Self::Throttled => Before::Refuse(
+                Refusal::new(429, "TooManyRequests", "too many requests").retry_after(2),
+            ),
+            Self::Internal => refuse(500, "InternalError", "etcdserver: leader changed"),
+            Self::Unavailable => refuse(503, "ServiceUnavailable", "shutting down"),
+            Self::Forbidden => refuse(403, "Forbidden", "forbidden"),
+            Self::Unauthorized => refuse(401, "Unauthorized", "token expired"),
+            Self::Reset => Before::Reset,
+            Self::Timeout => Before::Hang,
+            Self::DoneButTimeout | Self::DoneButReset | Self::Truncated => Before::Proceed,
+        }
+    }
+
+    fn after(self) -> After {
+        match self {
+            Self::DoneButTimeout => {
+                After::Replace(Refusal::new(504, "Timeout", "request timed out"))
+            }
+            Self::DoneButReset => After::Lose,
+            Self::Truncated => After::Truncate,
+            _ => After::Deliver,
+        }
+    }
+}
+
+/// What happens to a watch event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Twist {
+    /// It comes so many seconds late, with all behind it.
+    Late(u64),
+    /// The watch ends before it and is resumed.
+    Close,
+    /// Its revision is forgotten: a new list shows the last state only.
+    Expire,
+}
+
+/// One fault. Requests and events are counted over all lives of the operator, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Fault {
+    /// The process ends at a request.
+    Crash { call: u64, position: Position },
+    /// So many requests in a row go wrong.
+    Fail { call: u64, times: u64, error: Error },
+    /// A request takes so many seconds.
+    Slow { call: u64, seconds: u64 },
+    /// Reads see the past for so many requests.
+    Stale {
+        call: u64,
+        times: u64,
+        revisions: u64,
+    },
+    /// A process sleeps at a request while another one takes over, and wakes with it.
+    Depose { call: u64, seconds: u64 },
+    /// An event goes wrong.
+    Event { event: u64, twist: Twist },
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    calls: u64,
+    events: u64,
+    sites: Vec<String>,
+    /// Who wrote a revision.
+    audit: BTreeMap<u64, Call>,
+    /// What is to happen to the answer of a request, by sequence.
+    answers: BTreeMap<u64, Fault>,
+}
+
+/// Stands before the gate and lets faults happen.
+pub struct Chaos {
+    gate: Arc<Gate>,
+    server: ApiServer,
+    faults: Vec<Fault>,
+    counts: Mutex<Counts>,
+}
+
+impl Chaos {
+    pub fn new(gate: Arc<Gate>, server: ApiServer, faults: Vec<Fault>) -> Self {
+        Self {
+            gate,
+            server,
+            faults,
+            counts: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap()
+    }
+
+    pub fn calls(&self) -> u64 {
+        self.lock().calls
+    }
+
+    pub fn events(&self) -> u64 {
+        self.lock().events
+    }
+
+    /// What kind of request each was.
+    pub fn sites(&self) -> Vec<String> {
+        self.lock().sites.clone()
+    }
+
+    /// Whether the operator made a revision, and by what request.
+    pub fn writer(&self, revision: u64) -> Option<Call> {
+        self.lock().audit.get(&revision).cloned()
+    }
+}
+
+fn is_operator(call: &Call) -> bool {
+    call.user.starts_with("operator-")
+}
+
+impl Interceptor for Chaos {
+    fn before(&self, call: &Call) -> Before {
+        let gated = self.gate.before(call);
+        if !is_operator(call) || matches!(gated, Before::Hang) {
+            return gated;
+        }
+        let mut counts = self.lock();
+        counts.calls += 1;
+        let number = counts.calls;
+        let sub = call.subresource.map_or("", |sub| sub.as_str());
+        let site = format!("{} {} {sub}", call.verb.as_str(), call.resource);
+        counts.sites.push(site.trim_end().to_owned());
+        for fault in &self.faults {
+            let within = |from: u64, times: u64| (from..from + times).contains(&number);
+            let hit = match *fault {
+                Fault::Crash { call, .. }
+                | Fault::Slow { call, .. }
+                | Fault::Depose { call, .. } => call == number,
+                Fault::Fail { call, times, .. } | Fault::Stale { call, times, .. } => {
+                    within(call, times)
+                }
+                Fault::Event { .. } => false,
+            };
+            if !hit {
+                continue;
+            }
+            match *fault {
+                Fault::Crash { position, .. } => {
+                    if position == Position::BeforeSending {
+                        self.gate.end(&call.user, false);
+                        return Before::Hang;
+                    }
+                    counts.answers.insert(call.sequence, *fault);
+                }
+                Fault::Fail { error, .. } => {
+                    counts.answers.insert(call.sequence, *fault);
+                    return error.before();
+                }
+                Fault::Slow { seconds, .. } => return Before::Delay(Duration::from_secs(seconds)),
+                Fault::Stale { revisions, .. } => return Before::Stale(revisions),
+                Fault::Depose { seconds, .. } => {
+                    self.gate.end(&call.user, true);
+                    return Before::Delay(Duration::from_secs(seconds));
+                }
+                Fault::Event { .. } => {}
+            }
+        }
+        gated
+    }
+
+    fn after(&self, call: &Call, outcome: Outcome<'_>) -> After {
+        let gated = self.gate.after(call, outcome);
+        if !is_operator(call) {
+            return gated;
+        }
+        let mut counts = self.lock();
+        if call.verb.writes() && outcome.code < 300 {
+            let revision = self.server.revision();
+            counts.audit.entry(revision).or_insert_with(|| call.clone());
+        }
+        match counts.answers.remove(&call.sequence) {
+            Some(Fault::Crash { position, .. }) => {
+                self.gate.end(&call.user, false);
+                if position == Position::AnswerLost {
+                    After::Hang
+                } else {
+                    gated
+                }
+            }
+            Some(Fault::Fail { error, .. }) => error.after(),
+            _ => gated,
+        }
+    }
+
+    fn event(&self, call: &Call, event: WatchEvent<'_>) -> Delivery {
+        let gated = self.gate.event(call, event);
+        if !is_operator(call) || !matches!(gated, Delivery::Deliver) {
+            return gated;
+        }
+        let mut counts = self.lock();
+        counts.events += 1;
+        let number = counts.events;
+        let hit = self.faults.iter().find_map(|fault| match *fault {
+            Fault::Event { event, twist } if event == number => Some(twist),
+            _ => None,
+        });
+        let Some(twist) = hit else {
+            return gated;
+        };
+        match twist {
+            Twist::Late(seconds) => Delivery::Hold(Duration::from_secs(seconds)),
+            Twist::Close => Delivery::Close,
+            Twist::Expire => Delivery::Expire,
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! No fault loses a release: crashes, refusals, stale reads and late events, with invariants
+//! checked after every write; and planted bugs that show that the invariants would notice.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+mod bugs;
+mod chaos;
+mod invariants;
+mod suite;
+mod trial;
