@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     error::Error,
+    io,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -15,6 +16,7 @@ use reqwest::{
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
     redirect::Policy,
 };
+use rustls::CertificateError;
 
 use crate::plan::MetricServer;
 
@@ -269,6 +271,7 @@ async fn read(mut response: Response, limit: usize) -> Result<Vec<u8>, reqwest::
 enum Failure {
     Denied(String),
     TimedOut,
+    Certificate(String),
     Connection(String),
 }
 
@@ -277,6 +280,12 @@ fn failure(error: &reqwest::Error) -> Failure {
     while let Some(inner) = source {
         if let Some(denied) = inner.downcast_ref::<DeniedAddress>() {
             return Failure::Denied(denied.to_string());
+        }
+        if let Some(why) = distrust(inner) {
+            return Failure::Certificate(format!(
+                "the server's TLS certificate is not trusted: {why}; let an authority that the \
+                 operator trusts sign it"
+            ));
         }
         source = inner.source();
     }
@@ -291,6 +300,30 @@ fn failure(error: &reqwest::Error) -> Failure {
         "the connection broke"
     };
     Failure::Connection(format!("{what}: {}", cause(error)))
+}
+
+/// Why a certificate is not trusted, if that is what an error says. Nothing of what the
+/// certificate says is repeated, and no address.
+fn distrust(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    // An I/O error hides the error that it was made of from `source`, perhaps another I/O error.
+    if let Some(io) = error.downcast_ref::<io::Error>() {
+        return io.get_ref().and_then(|inner| distrust(inner));
+    }
+    let rustls::Error::InvalidCertificate(why) = error.downcast_ref::<rustls::Error>()? else {
+        return None;
+    };
+    Some(match why {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it is not valid yet"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "it is for another host name"
+        }
+        CertificateError::Revoked => "it was revoked",
+        CertificateError::UnknownIssuer => "its issuer is unknown",
+        _ => "it cannot be verified",
+    })
 }
 
 /// The innermost cause of an error, which does not know the address.
@@ -310,6 +343,7 @@ impl From<Failure> for QueryError {
         match failure {
             Failure::Denied(text) => Self::Denied(text),
             Failure::TimedOut => Self::TimedOut(CONNECT),
+            Failure::Certificate(text) => Self::Certificate(text),
             Failure::Connection(text) => Self::Connection(text),
         }
     }
@@ -320,6 +354,7 @@ impl From<Failure> for PostError {
         match failure {
             Failure::Denied(text) => Self::Denied(text),
             Failure::TimedOut => Self::TimedOut(CONNECT),
+            Failure::Certificate(text) => Self::Certificate(text),
             Failure::Connection(text) => Self::Connection(text),
         }
     }
@@ -342,3 +377,7 @@ impl From<Refusal> for PostError {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "network_tests.rs"]
+mod tests;

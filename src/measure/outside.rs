@@ -166,6 +166,9 @@ pub enum PostError {
     /// The address is one that the operator does not call.
     #[error("{0}")]
     Denied(String),
+    /// The server's TLS certificate is not trusted.
+    #[error("{0}")]
+    Certificate(String),
     /// No connection, or it broke.
     #[error("{0}")]
     Connection(String),
@@ -183,6 +186,9 @@ pub enum QueryError {
     /// The address is one that the operator does not call.
     #[error("{0}")]
     Denied(String),
+    /// The server's TLS certificate is not trusted.
+    #[error("{0}, or set insecureSkipVerify: true in the MetricTemplate's provider")]
+    Certificate(String),
     /// No connection, or it broke.
     #[error("{0}")]
     Connection(String),

@@ -136,9 +136,15 @@ fn judge(result: Result<Reply, PostError>) -> Result<(), Refusal> {
     let reply = result.map_err(|error| Refusal {
         again: match error {
             PostError::Connection(_) | PostError::TimedOut(_) => true,
-            PostError::Invalid(_) | PostError::Denied(_) => false,
+            PostError::Invalid(_) | PostError::Denied(_) | PostError::Certificate(_) => false,
         },
-        why: error.to_string(),
+        why: match error {
+            PostError::Certificate(why) => format!("{why}, or set disableTLS: true"),
+            PostError::Invalid(_)
+            | PostError::Denied(_)
+            | PostError::Connection(_)
+            | PostError::TimedOut(_) => error.to_string(),
+        },
     })?;
     if (200..=202).contains(&reply.status) {
         return Ok(());
