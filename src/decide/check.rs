@@ -243,14 +243,11 @@ fn read_hook(
         Outcome::Refused(text) | Outcome::NoData(text) | Outcome::Unavailable(text) => text.clone(),
         Outcome::Agreed | Outcome::Value(_) => String::new(),
     };
-    let muted = s
-        .canary
-        .spec
-        .analysis
-        .webhooks
-        .iter()
-        .flatten()
-        .any(|w| w.name == *name && w.mute_alert.unwrap_or_default());
+    let muted = s.canary.spec.analysis.webhooks.iter().flatten().any(|w| {
+        w.name == *name
+            && w.kind.unwrap_or_default() == hook.kind
+            && w.mute_alert.unwrap_or_default()
+    });
     let passed = |reading: &mut Reading, what: &str| {
         reading
             .notices
