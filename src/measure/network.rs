@@ -304,6 +304,10 @@ fn failure(error: &reqwest::Error) -> Failure {
 
 /// Why a certificate is not trusted, if that is what an error says. Nothing of what the
 /// certificate says is repeated, and no address.
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the library may add kinds of errors at any time"
+)]
 fn distrust(error: &(dyn Error + 'static)) -> Option<&'static str> {
     // An I/O error hides the error that it was made of from `source`, perhaps another I/O error.
     if let Some(io) = error.downcast_ref::<io::Error>() {
