@@ -2,7 +2,7 @@
 //!
 //! An empty plan means that no request is made at all.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -14,7 +14,6 @@ use crate::{
         status::Notice,
     },
     object::{Key, Want, digest},
-    stats::StepId,
 };
 
 /// What a decision asks for.
@@ -59,23 +58,24 @@ pub enum Effect {
     CopyConfig(ConfigCopy),
     /// Ask metrics servers and webhooks; the answer is a fact of a later snapshot.
     Measure(Check),
+    /// Read counters for the judge; the answer is a fact of a later snapshot.
+    Look(LookRequest),
 }
 
 /// Counters that the judge wants to see.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LookRequest {
-    /// Tells this look from all others of the Canary.
+    /// Tells looks of one step of one release under one configuration from all others.
     pub id: String,
+    /// When it was asked.
+    pub asked: Timestamp,
     /// Evaluation times, ascending.
     pub times: Vec<Timestamp>,
-    /// The step that the canary was in.
-    pub step: StepId,
-    /// The canary's share of traffic after this step, in (0, 1].
-    pub next: Option<f64>,
-    /// Whether over a fifth of the canary's pods are young.
-    pub cold: bool,
     /// What is read.
     pub metrics: Vec<LookMetric>,
+    /// The counters at the look before, from which increments count; `None` when they are read
+    /// again, as the first column of the answer.
+    pub base: Option<Arc<LookColumn>>,
 }
 
 /// One metric of a look.
@@ -122,14 +122,8 @@ pub struct LookColumn {
     pub metrics: BTreeMap<String, [BTreeMap<String, SeriesCounts>; 2]>,
 }
 
-/// The answer to a [`LookRequest`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct LookAnswer {
-    /// The look.
-    pub id: String,
-    /// A column for each time, or why there is none.
-    pub columns: Result<Vec<LookColumn>, String>,
-}
+/// The answer to a [`LookRequest`]: a column for each time, or why there is none.
+pub type LookAnswer = Result<Vec<LookColumn>, String>;
 
 /// Identity and version of an object that a write was decided on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

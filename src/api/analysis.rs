@@ -52,8 +52,8 @@ pub struct Analysis {
     /// Metrics that every check looks at, in order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Vec<Metric>>,
-    /// Judges the canary against the live primary. In preparation: refused in this version. Absent:
-    /// only `metrics` judge.
+    /// Judges the canary against the live primary, by a sequential test after every scrape. `{}`
+    /// suits most web services. Absent: only `metrics` judge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judge: Option<super::judge::JudgeSpec>,
     /// Hooks that are called during a release.

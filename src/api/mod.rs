@@ -8,6 +8,7 @@ pub mod crds;
 pub mod duration;
 pub mod istio;
 pub mod judge;
+pub mod judge_status;
 pub mod metric_template;
 pub mod service;
 pub mod status;

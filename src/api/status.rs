@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::analysis::Severity;
+use super::{analysis::Severity, judge_status::JudgeStatus};
 
 /// Where a release stands.
 ///
@@ -69,6 +69,9 @@ pub struct CanaryStatus {
     /// What the last check found, by metric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Vec<MetricStatus>>,
+    /// What the judge found so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<JudgeStatus>,
     /// When the next check is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
@@ -133,6 +136,11 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Whether a canary is being analysed.
+    pub fn is_analysed(self) -> bool {
+        matches!(self, Self::Progressing | Self::WaitingPromotion)
+    }
+
     /// The phase as the status spells it.
     pub fn as_str(self) -> &'static str {
         match self {

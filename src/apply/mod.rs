@@ -178,7 +178,7 @@ impl Applier {
                 Ok(())
             }
             Effect::CopyConfig(copy) => self.copy_config(copy).await,
-            Effect::Measure(_) => Ok(()),
+            Effect::Measure(_) | Effect::Look(_) => Ok(()),
         }
     }
 

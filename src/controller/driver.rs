@@ -16,8 +16,8 @@ use crate::{
     clock::Clock,
     decide::decide,
     measure::{self, Outside, publish::Listeners},
-    observe::{Cache, CanaryKey, CheckState, Memory, ObserveError, Observer, Snapshot},
-    plan::{Check, Effect, Plan},
+    observe::{Cache, CanaryKey, CheckState, LookState, Memory, ObserveError, Observer, Snapshot},
+    plan::{Check, Effect, LookRequest, Plan},
     settings::Settings,
     telemetry::metrics::{AnalysisStatus, Metrics, Reconciled},
 };
@@ -77,6 +77,7 @@ struct State {
     memory: Memory,
     answered: Option<Instant>,
     measuring: Option<(String, AbortHandle)>,
+    looking: Option<AbortHandle>,
     teller: Option<Teller>,
     failures: u32,
 }
@@ -85,6 +86,9 @@ impl Drop for State {
     fn drop(&mut self) {
         if let Some((_, measuring)) = self.measuring.take() {
             measuring.abort();
+        }
+        if let Some(looking) = self.looking.take() {
+            looking.abort();
         }
     }
 }
@@ -200,14 +204,22 @@ impl Driver {
         let mut snapshot = Arc::new(snapshot);
         if self.meet(&snapshot, state) {
             // What was remembered was about another Canary of this name.
-            Arc::make_mut(&mut snapshot).checks.clear();
-            Arc::make_mut(&mut snapshot).quiet_since = None;
+            let snapshot = Arc::make_mut(&mut snapshot);
+            snapshot.checks.clear();
+            snapshot.look = None;
+            snapshot.quiet_since = None;
         }
         let plan = (self.decider.0)(&snapshot);
         {
             let mut state = lock(state);
             let since = state.memory.quiet_since.unwrap_or(now);
             state.memory.quiet_since = plan.quiet.then_some(since);
+            state.memory.ready_since.clone_from(&snapshot.ready_since);
+            let status = plan.status.as_ref().or(snapshot.canary.status.as_ref());
+            if !status.is_some_and(|status| status.phase.is_analysed()) {
+                // Counters are many, and the next release counts from its own begin.
+                state.memory.look = None;
+            }
         }
         if let Some(status) = &plan.status {
             self.applier.write_status(&snapshot, status).await?;
@@ -217,8 +229,10 @@ impl Driver {
         let carried_out = self.applier.carry_out(&plan).await;
         // Measuring depends on no write: questions are asked also while the API server balks.
         for effect in &plan.effects {
-            if let Effect::Measure(check) = effect {
-                self.measure(key, check, state);
+            match effect {
+                Effect::Measure(check) => self.measure(key, check, state),
+                Effect::Look(request) => self.read_counters(key, request, state),
+                Effect::Create { .. } | Effect::Patch { .. } | Effect::CopyConfig(_) => {}
             }
         }
         self.report(key, &snapshot, &plan, started.elapsed());
@@ -346,6 +360,49 @@ impl Driver {
         held.measuring = Some((check.id.clone(), tokio::spawn(task).abort_handle()));
     }
 
+    /// Reads the judge's counters beside everything else, as [`Self::measure`] does.
+    fn read_counters(
+        self: &Arc<Self>,
+        key: &CanaryKey,
+        request: &LookRequest,
+        state: &Arc<Mutex<State>>,
+    ) {
+        let mut held = lock(state);
+        let asked = Arc::new(LookState {
+            request: request.clone(),
+            answer: None,
+        });
+        held.memory.look = Some(Arc::clone(&asked));
+        let task = {
+            let driver = Arc::clone(self);
+            let key = key.clone();
+            let state = Arc::downgrade(state);
+            async move {
+                let started = Instant::now();
+                let answer = measure::look::look(&asked.request, &*driver.outside).await;
+                driver.metrics.check_took(started.elapsed());
+                let Some(state) = state.upgrade() else { return };
+                let mut state = lock(&state);
+                if let Some(pending) = &mut state.memory.look
+                    && Arc::ptr_eq(pending, &asked)
+                {
+                    // Not changed in place: who looks at it now keeps what it saw.
+                    *pending = Arc::new(LookState {
+                        request: asked.request.clone(),
+                        answer: Some(answer),
+                    });
+                    state.looking = None;
+                    drop(state);
+                    let _ = driver.again.send(key);
+                }
+            }
+        };
+        let looking = tokio::spawn(task).abort_handle();
+        if let Some(before) = held.looking.replace(looking) {
+            before.abort();
+        }
+    }
+
     fn report(&self, key: &CanaryKey, s: &Snapshot, plan: &Plan, took: Duration) {
         let Some(status) = plan.status.as_ref().or(s.canary.status.as_ref()) else {
             return;
@@ -355,6 +412,7 @@ impl Driver {
         self.metrics
             .set_weight(key, target, status.canary_weight.clamp(0, 100));
         self.metrics.observe_duration(key, target, took);
+        self.metrics.judged(key, target, status.judge.as_ref());
         for metric in status.metrics.iter().flatten() {
             if let Some(value) = metric.value {
                 self.metrics.metric_value(key, target, &metric.name, value);

@@ -137,7 +137,8 @@ fn queries(s: &Snapshot) -> Result<Vec<MetricQuery>, String> {
         .flatten()
         .take(MOST_PROBES)
     {
-        let template = template_key(&s.canary, metric).and_then(|key| s.templates.get(&key));
+        let template = template_key(&s.canary, metric.template_ref.as_ref())
+            .and_then(|key| s.templates.get(&key));
         all.extend(
             metric_query(&s.canary, &s.settings, metric, template.map(AsRef::as_ref))
                 .map_err(|error| error.to_string())?,

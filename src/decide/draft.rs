@@ -113,6 +113,10 @@ impl Draft {
         status.run_time = None;
         status.paused = None;
         status.scaled_down = None;
+        if let Some(record) = &mut status.judge {
+            // What was found stays, for people; nobody goes on from it.
+            record.state = None;
+        }
         retire_cookie(status);
     }
 

@@ -12,6 +12,7 @@ mod draft;
 mod facts;
 mod identity;
 mod invalid;
+mod judging;
 mod notices;
 mod phase;
 mod requests;
@@ -84,15 +85,6 @@ fn obstacle(s: &Snapshot) -> Option<Obstacle> {
         return Some(Obstacle {
             reason: "InvalidSpec",
             message: fault.to_string(),
-        });
-    }
-    if s.canary.spec.analysis.judge.is_some() {
-        // Never release unjudged what is to be judged.
-        return Some(Obstacle {
-            reason: "JudgeUnavailable",
-            message: "This version does not carry out spec.analysis.judge; remove it and judge \
-                      by spec.analysis.metrics."
-                .to_owned(),
         });
     }
     s.rival.as_ref().map(|rival| Obstacle {

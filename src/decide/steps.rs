@@ -15,6 +15,18 @@ pub enum Step {
     Switch,
     /// Promote.
     Promote,
+    /// Stay: the judge is undecided.
+    Stay,
+}
+
+impl Step {
+    /// Whether more users get the new version by it.
+    pub fn exposes(self) -> bool {
+        match self {
+            Self::Weight(_) | Self::Switch | Self::Promote => true,
+            Self::Mirror | Self::Iterate(_) | Self::Stay => false,
+        }
+    }
 }
 
 /// Where a release stands.
@@ -101,6 +113,16 @@ pub fn next(analysis: &Analysis, abilities: Abilities, at: Progress) -> Step {
     }
 }
 
+/// The canary's share of traffic after the next step that gives it more, in (0, 1].
+pub fn next_share(analysis: &Analysis, abilities: Abilities, weight: i32) -> f64 {
+    match strategy(analysis, abilities) {
+        Strategy::Canary => {
+            next_weight(analysis, weight).map_or(1.0, |next| f64::from(next) / 100.0)
+        }
+        Strategy::AbTesting | Strategy::BlueGreen => 1.0,
+    }
+}
+
 /// The weight after `weight`; `None` when the highest is reached.
 fn next_weight(analysis: &Analysis, weight: i32) -> Option<i32> {
     let max = max_weight(analysis);
@@ -162,7 +184,7 @@ mod tests {
             steps.push(step);
             at.step += 1;
             match step {
-                Step::Mirror => {}
+                Step::Mirror | Step::Stay => {}
                 Step::Weight(w) => at.weight = w,
                 Step::Iterate(n) => at.iterations = n,
                 Step::Switch => at.weight = 100,

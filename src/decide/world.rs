@@ -22,7 +22,7 @@ use super::{
 };
 
 /// The traffic that a status asks for.
-fn wanted_traffic(s: &Snapshot, facts: &Facts, status: &CanaryStatus) -> Traffic {
+pub(super) fn wanted_traffic(s: &Snapshot, facts: &Facts, status: &CanaryStatus) -> Traffic {
     let running = matches!(
         status.phase,
         Phase::Progressing | Phase::WaitingPromotion | Phase::Promoting

@@ -12,7 +12,7 @@ use crate::{
 
 use super::{
     builtin::MetricsOf,
-    metrics::{default_server, template_server},
+    metrics::{default_server, template_key, template_server},
     query::{QueryFacts, RenderError, render},
 };
 
@@ -65,13 +65,21 @@ pub fn queries(
         metric: metric.name.clone(),
         problem,
     };
-    let (server, query, total) = if let Some(reference) = &metric.template_ref {
-        let template = template.ok_or_else(|| unusable("not found; create it"))?;
+    let key = template_key(canary, metric.template_ref.as_ref());
+    let (server, query, total) = if let Some(key) = key {
         let own = canary.metadata.namespace.as_deref().unwrap_or_default();
-        let namespace = reference.namespace.as_deref().filter(|n| !n.is_empty());
-        let server = template_server(template, namespace.unwrap_or(own));
+        if settings.no_cross_namespace_refs && key.namespace != own {
+            return Err(unusable(
+                "is in another namespace, which this operator does not allow; move it",
+            ));
+        }
+        let template = template.ok_or_else(|| unusable("not found; create it"))?;
+        let server = template_server(template, &key.namespace);
         if server.kind != MetricProviderType::Prometheus {
             return Err(unusable("is not of a Prometheus server; use one"));
+        }
+        if server.address.is_empty() {
+            return Err(unusable("has no address; write spec.provider.address"));
         }
         let spec = &template.spec;
         (server, Some(&spec.query), spec.total.as_ref())
@@ -137,6 +145,14 @@ fn builtin(
     kind: JudgeKind,
 ) -> Result<(String, Option<&'static str>), JudgingError> {
     let of = MetricsOf::canary(canary, settings);
+    let unknown = || JudgingError::Provider {
+        metric: metric.name.clone(),
+        provider: of.name(),
+    };
+    if of.service {
+        // A Service's name is not that of the workloads behind it.
+        return Err(unknown());
+    }
     let (requests, durations, code, selector) = match of.provider {
         Provider::Istio => (
             "istio_requests_total",
@@ -174,12 +190,7 @@ fn builtin(
         | Provider::SmiV1Alpha1
         | Provider::SmiV1Alpha2
         | Provider::SmiV1Alpha3
-        | Provider::Traefik => {
-            return Err(JudgingError::Provider {
-                metric: metric.name.clone(),
-                provider: of.name(),
-            });
-        }
+        | Provider::Traefik => return Err(unknown()),
     };
     Ok(match kind {
         JudgeKind::Histogram => (

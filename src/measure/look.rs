@@ -8,7 +8,6 @@ use jiff::Timestamp;
 use crate::{
     api::judge::JudgeKind,
     plan::{LookAnswer, LookColumn, LookMetric, LookRequest, SeriesCounts, SeriesQuery},
-    stats::{Look, Reading, Side},
 };
 
 use super::{Credentials, InstantQuery, Outside, QueryError, Sample, run::credentials};
@@ -18,24 +17,16 @@ const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Asks for all columns of a look. One query that fails fails the look: both sides count over the
 /// same time or not at all.
+///
+/// # Errors
+/// The text says which query failed, and how.
 pub async fn look(request: &LookRequest, outside: &dyn Outside) -> LookAnswer {
     let mut columns = Vec::with_capacity(request.times.len());
     for at in &request.times {
         let asked = tokio::time::timeout(TIMEOUT, column(request, *at, outside)).await;
-        match asked.unwrap_or_else(|_| Err(QueryError::TimedOut(TIMEOUT).to_string())) {
-            Ok(column) => columns.push(column),
-            Err(problem) => {
-                return LookAnswer {
-                    id: request.id.clone(),
-                    columns: Err(problem),
-                };
-            }
-        }
+        columns.push(asked.unwrap_or_else(|_| Err(QueryError::TimedOut(TIMEOUT).to_string()))?);
     }
-    LookAnswer {
-        id: request.id.clone(),
-        columns: Ok(columns),
-    }
+    Ok(columns)
 }
 
 async fn column(
@@ -132,128 +123,13 @@ fn add(
     }
 }
 
-/// The last value of every series up to a column: what vanished for a while is not new when it is
-/// back.
-pub fn keep(before: Option<&LookColumn>, column: &LookColumn) -> LookColumn {
-    let mut kept = column.clone();
-    for (name, sides) in before.iter().flat_map(|before| &before.metrics) {
-        if let Some(now) = kept.metrics.get_mut(name) {
-            for (side, before) in now.iter_mut().zip(sides) {
-                for (series, counts) in before {
-                    side.entry(series.clone()).or_insert_with(|| counts.clone());
-                }
-            }
-        }
-    }
-    kept
-}
-
-/// Columns as readings by metric name, all with the boundaries that every series has.
-pub fn readings(request: &[LookMetric], columns: &[&LookColumn]) -> Vec<BTreeMap<String, Reading>> {
-    let mut all = vec![BTreeMap::new(); columns.len()];
-    for metric in request {
-        let le = boundaries(&metric.name, columns);
-        for (column, readings) in columns.iter().zip(&mut all) {
-            if let Some([primary, canary]) = column.metrics.get(&metric.name) {
-                let reading = Reading {
-                    le: if metric.kind == JudgeKind::Histogram {
-                        le.clone()
-                    } else {
-                        Vec::new()
-                    },
-                    primary: counters(metric.kind, primary, &le),
-                    canary: counters(metric.kind, canary, &le),
-                };
-                readings.insert(metric.name.clone(), reading);
-            }
-        }
-    }
-    all
-}
-
-/// The finite boundaries that all series have in all columns.
-fn boundaries(metric: &str, columns: &[&LookColumn]) -> Vec<f64> {
-    let series = columns
-        .iter()
-        .filter_map(|column| column.metrics.get(metric))
-        .flatten()
-        .flat_map(BTreeMap::values);
-    let mut common: Option<Vec<f64>> = None;
-    for counts in series {
-        let SeriesCounts::Buckets(buckets) = counts else {
-            continue;
-        };
-        let has = |le: f64| {
-            buckets
-                .iter()
-                .any(|(bound, _)| bound.total_cmp(&le).is_eq())
-        };
-        if let Some(common) = &mut common {
-            common.retain(|le| has(*le));
-        } else {
-            let finite = buckets
-                .iter()
-                .map(|(le, _)| *le)
-                .filter(|le| le.is_finite());
-            common = Some(finite.collect());
-        }
-    }
-    common.unwrap_or_default()
-}
-
-fn counters(kind: JudgeKind, side: &BTreeMap<String, SeriesCounts>, le: &[f64]) -> Side {
-    if kind == JudgeKind::Scalar {
-        let mut numbers = side.values();
-        return match (numbers.next(), numbers.next()) {
-            (Some(SeriesCounts::Number(value)), None) => Side::Scalar(*value),
-            _ => Side::Absent,
-        };
-    }
-    let series = side.iter().filter_map(|(name, counts)| {
-        let values = match counts {
-            SeriesCounts::Pair(total, bad) => vec![*total, *bad],
-            SeriesCounts::Buckets(buckets) => le
-                .iter()
-                .chain(&[f64::INFINITY])
-                .map(|le| {
-                    let found = buckets
-                        .iter()
-                        .find(|(bound, _)| bound.total_cmp(le).is_eq());
-                    found.map(|(_, count)| *count)
-                })
-                .collect::<Option<Vec<f64>>>()?,
-            SeriesCounts::Number(_) => return None,
-        };
-        Some((name.clone(), values))
-    });
-    let series: BTreeMap<_, _> = series.collect();
-    if series.is_empty() {
-        Side::Absent
-    } else {
-        Side::Counters(series)
-    }
-}
-
-/// A column's readings as a look.
-pub fn as_look(
-    request: &LookRequest,
-    at: Timestamp,
-    since: Option<Timestamp>,
-    metrics: BTreeMap<String, Reading>,
-) -> Look {
-    Look {
-        t: at.as_duration().as_secs_f64(),
-        dt: since.map_or(0.0, |since| at.duration_since(since).as_secs_f64()),
-        step: request.step.clone(),
-        next: request.next,
-        cold: request.cold,
-        metrics,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        measure::columns::{keep, readings},
+        stats::Side,
+    };
 
     fn sample(labels: &[(&str, &str)], value: f64) -> Sample {
         let labels = labels.iter().map(|(k, v)| ((*k).into(), (*v).into()));

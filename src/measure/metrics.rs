@@ -2,7 +2,8 @@
 
 use crate::{
     api::{
-        Canary, Metric, MetricProviderType, MetricTemplate, analysis::ThresholdRange,
+        Canary, Metric, MetricProviderType, MetricTemplate,
+        analysis::{NamespacedRef, ThresholdRange},
         duration::InvalidDuration,
     },
     object::{Key, Kind},
@@ -89,8 +90,8 @@ pub enum MetricError {
 }
 
 /// The `MetricTemplate` that a metric refers to, by default in the Canary's namespace.
-pub fn template_key(canary: &Canary, metric: &Metric) -> Option<Key> {
-    let reference = metric.template_ref.as_ref()?;
+pub fn template_key(canary: &Canary, reference: Option<&NamespacedRef>) -> Option<Key> {
+    let reference = reference?;
     let own = canary.metadata.namespace.as_deref().unwrap_or_default();
     let namespace = reference
         .namespace
@@ -160,7 +161,7 @@ pub fn metric_query(
     }
     if let Some(Key {
         name, namespace, ..
-    }) = template_key(canary, metric)
+    }) = template_key(canary, metric.template_ref.as_ref())
     {
         if settings.no_cross_namespace_refs && namespace != facts.namespace {
             return Err(MetricError::CrossNamespace { name, namespace });

@@ -1,10 +1,11 @@
 //! Questions to the outside: metrics, webhooks, alerts.
 //!
-//! [`metrics`], [`builtin`], [`query`] and the encoders of [`alert`] are pure. What leaves the
+//! [`metrics`], [`builtin`], [`query`], [`judging`], [`columns`] and the encoders of [`alert`] are pure. What leaves the
 //! process goes through [`Outside`], so that the embedded world answers on virtual time.
 
 pub mod alert;
 pub mod builtin;
+pub mod columns;
 mod egress;
 pub mod judging;
 pub mod look;

@@ -6,6 +6,6 @@ mod snapshot;
 mod watch;
 
 pub use cache::{Cache, CanaryKey, View};
-pub use observer::{Memory, ObserveError, Observer, canary};
-pub use snapshot::{CheckState, Config, Snapshot};
+pub use observer::{Memory, ObserveError, Observer, canary, ready_since};
+pub use snapshot::{CheckState, Config, LookState, Snapshot};
 pub use watch::{Watches, object_of, watch};

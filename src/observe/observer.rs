@@ -25,7 +25,7 @@ use crate::{
 
 use super::{
     cache::{Cache, CanaryKey, View, by_apex, by_target},
-    snapshot::{CheckState, Config, Snapshot},
+    snapshot::{CheckState, Config, LookState, Snapshot},
 };
 
 /// Longest time that reading one ConfigMap or Secret may take.
@@ -65,8 +65,27 @@ pub enum ObserveError {
 pub struct Memory {
     /// Checks under way or answered.
     pub checks: BTreeMap<String, CheckState>,
+    /// The judge's last look at the counters.
+    pub look: Option<Arc<LookState>>,
+    /// Since when each pod was seen ready behind the canary service.
+    pub ready_since: BTreeMap<String, Timestamp>,
     /// Since when all plans were quiet.
     pub quiet_since: Option<Timestamp>,
+}
+
+/// Since when each pod was seen ready behind the canary service: as before, or since now.
+pub fn ready_since(
+    before: &BTreeMap<String, Timestamp>,
+    canary: &[Arc<Object>],
+    now: Timestamp,
+) -> BTreeMap<String, Timestamp> {
+    workload::ready_pods(canary, |_| true)
+        .into_iter()
+        .map(|pod| {
+            let since = before.get(&pod).copied().unwrap_or(now);
+            (pod, since)
+        })
+        .collect()
 }
 
 /// Gathers snapshots.
@@ -133,6 +152,9 @@ impl Observer {
             };
             configs.insert(object.key.clone(), Config { object, checksum });
         }
+        let service = format!("{}-canary", look.canary.spec.apex_name());
+        let pods = look.slices.get(&service).map_or(&[][..], Vec::as_slice);
+        let ready_since = ready_since(&memory.ready_since, pods, now);
         Ok(Some(Snapshot {
             now,
             settings: Arc::clone(&self.settings),
@@ -147,6 +169,8 @@ impl Observer {
             quiet_since: memory.quiet_since,
             rival: look.rival,
             checks: memory.checks.clone(),
+            look: memory.look.clone(),
+            ready_since,
         }))
     }
 
@@ -212,13 +236,16 @@ impl Observer {
                 }
             }
         }
-        let templates = canary
-            .spec
-            .analysis
-            .metrics
-            .iter()
-            .flatten()
-            .filter_map(|metric| template_key(&canary, metric))
+        let analysis = &canary.spec.analysis;
+        let thresholds = analysis.metrics.iter().flatten();
+        let judged = analysis.judge.iter().flat_map(|judge| &judge.metrics);
+        let templates = thresholds
+            .filter_map(|metric| template_key(&canary, metric.template_ref.as_ref()))
+            .chain(
+                judged
+                    .flatten()
+                    .filter_map(|metric| template_key(&canary, metric.template_ref.as_ref())),
+            )
             .filter_map(|key| {
                 let template = metric_template(&*view.object(&key)?)?;
                 Some((key, Arc::new(template)))

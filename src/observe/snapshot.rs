@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::{
     api::{AlertProvider, Canary, MetricTemplate},
     object::{Key, Kind, Object},
-    plan::Answer,
+    plan::{Answer, LookAnswer, LookRequest},
     settings::Settings,
 };
 
@@ -44,6 +44,10 @@ pub struct Snapshot {
     pub rival: Option<String>,
     /// Checks under way or answered, by id.
     pub checks: BTreeMap<String, CheckState>,
+    /// The judge's last look at the counters.
+    pub look: Option<Arc<LookState>>,
+    /// Since when this process has seen each pod ready behind the canary service.
+    pub ready_since: BTreeMap<String, Timestamp>,
 }
 
 /// A ConfigMap or Secret that the target refers to.
@@ -63,6 +67,15 @@ pub enum CheckState {
     Pending,
     /// Answered.
     Done(Arc<Answer>),
+}
+
+/// Where a look at the counters stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LookState {
+    /// What was asked.
+    pub request: LookRequest,
+    /// The answer; `None` while it is awaited.
+    pub answer: Option<LookAnswer>,
 }
 
 impl Snapshot {

@@ -80,6 +80,12 @@ impl Strata {
         Slice { n0, x0, n1, x1 }
     }
 
+    /// All steps' totals.
+    pub fn all(&self) -> Slice {
+        let [n0, x0, n1, x1] = self.totals.iter().copied().fold([0.0; 4], added);
+        Slice { n0, x0, n1, x1 }
+    }
+
     /// The confidence sequence of the ratio r at level 1 − `alpha`; none without any bad request
     /// in a stratum with both sides.
     ///

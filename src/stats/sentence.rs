@@ -7,8 +7,8 @@ use super::interval::RatioInterval;
 
 impl Finding {
     /// One sentence for people, such as "canary errors 3.1× the primary's, between 1.9× and 5.2×
-    /// (99 %); evidence 42 of the 100 that roll back; about 120 more requests (12 s) to roll
-    /// back".
+    /// (99 %); evidence 42 of the 100 that roll back; needs about 120 more requests,
+    /// about 12 s at this rate, to roll back".
     pub fn sentence(&self) -> String {
         let evidence = Rounded(self.log_e_all.exp());
         let enough = Rounded(1.0 / self.focus.alpha);
@@ -102,12 +102,12 @@ fn outlook(needs: &Needs, withheld: &[String]) -> String {
     let forecast = match (outcome, needs.requests, needs.seconds) {
         (Some(outcome), Some(requests), Some(seconds)) => {
             format!(
-                "about {requests:.0} more requests ({} s) {outcome}",
-                seconds.ceil()
+                "needs about {requests:.0} more requests, about {} at this rate, {outcome}",
+                Spell(seconds)
             )
         }
         (Some(outcome), Some(requests), None) => {
-            format!("about {requests:.0} more requests {outcome}")
+            format!("needs about {requests:.0} more requests {outcome}")
         }
         (Some(_) | None, _, _) => "no decision in sight".to_owned(),
     };
@@ -122,6 +122,22 @@ fn outlook(needs: &Needs, withheld: &[String]) -> String {
         forecast
     } else {
         format!("{forecast}; no pass while {}", reasons.join(" and "))
+    }
+}
+
+/// A stretch of time, seconds, as people say it.
+struct Spell(f64);
+
+impl fmt::Display for Spell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.ceil();
+        if seconds < 120.0 {
+            write!(f, "{seconds:.0} s")
+        } else if seconds < 7200.0 {
+            write!(f, "{:.0} minutes", seconds / 60.0)
+        } else {
+            write!(f, "{:.0} hours", seconds / 3600.0)
+        }
     }
 }
 
@@ -171,8 +187,8 @@ mod tests {
         assert_eq!(
             sentences,
             [
-                "canary errors 6× the primary's, between 0.6× and 92× (99 %); evidence 4.4 of the 100 that roll back; about 380 more requests (19 s) to roll back",
-                "canary errors 6× the primary's, between 1.5× and 27× (99 %); evidence 46 of the 100 that roll back; about 60 more requests (3 s) to roll back; no pass while in doubt",
+                "canary errors 6× the primary's, between 0.6× and 92× (99 %); evidence 4.4 of the 100 that roll back; needs about 380 more requests, about 19 s at this rate, to roll back",
+                "canary errors 6× the primary's, between 1.5× and 27× (99 %); evidence 46 of the 100 that roll back; needs about 60 more requests, about 3 s at this rate, to roll back; no pass while in doubt",
                 "canary errors 6× the primary's, between 1.9× and 20× (99 %); evidence 2372, past the 100 that roll back",
             ]
         );
@@ -199,6 +215,19 @@ mod tests {
             sentences[0].ends_with("no pass while the primary's own errors are too high"),
             "{sentences:?}"
         );
+    }
+
+    #[test]
+    fn times_read_like_people_say_them() {
+        let cases = [
+            (2.1, "3 s"),
+            (119.0, "119 s"),
+            (290.0, "5 minutes"),
+            (9000.0, "2 hours"),
+        ];
+        for (seconds, text) in cases {
+            assert_eq!(Spell(seconds).to_string(), text);
+        }
     }
 
     #[test]

@@ -25,7 +25,10 @@ use prometheus_client::{
 };
 
 use crate::{
-    api::{Phase, Provider, Strategy},
+    api::{
+        Phase, Provider, Strategy,
+        judge_status::{JudgeStatus, JudgeVerdict},
+    },
     object::Key,
 };
 
@@ -148,6 +151,9 @@ pub struct Metrics {
     weight: Family<WorkloadLabels, Int>,
     duration: Family<TargetLabels, Histogram, Seconds>,
     analysis: Family<MetricLabels, Float>,
+    evidence: Family<TargetLabels, Float>,
+    verdict: Family<TargetLabels, Int>,
+    needed: Family<TargetLabels, Float>,
     successes: Family<OutcomeLabels, Counter>,
     failures: Family<OutcomeLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
@@ -168,6 +174,7 @@ impl fmt::Debug for Metrics {
 struct Series {
     target: String,
     metrics: BTreeSet<String>,
+    judged: bool,
     outcomes: BTreeSet<(&'static str, &'static str)>,
 }
 
@@ -194,6 +201,9 @@ impl Metrics {
             weight: Family::default(),
             duration: Family::new_with_constructor(Seconds(RECONCILE_BUCKETS)),
             analysis: Family::default(),
+            evidence: Family::default(),
+            verdict: Family::default(),
+            needed: Family::default(),
             successes: Family::default(),
             failures: Family::default(),
             requests: Family::default(),
@@ -243,6 +253,21 @@ impl Metrics {
             "flagger_canary_failures",
             "Releases rolled back",
             self.failures.clone(),
+        );
+        registry.register(
+            "haldane_judge_evidence",
+            "Evidence that the canary is worse than tolerated: 1/alpha rolls back",
+            self.evidence.clone(),
+        );
+        registry.register(
+            "haldane_judge_verdict",
+            "The judge's last verdict: 0 undecided, 1 pass, 2 fail",
+            self.verdict.clone(),
+        );
+        registry.register(
+            "haldane_judge_requests_needed",
+            "Requests of the canary that a decision still needs",
+            self.needed.clone(),
         );
         registry.register(
             "haldane_api_requests",
@@ -330,6 +355,42 @@ impl Metrics {
                 .get_or_create(&measured(canary, target, metric))
                 .set(value);
         });
+    }
+
+    /// What the judge of a Canary found last; `None`: it has none, and no series.
+    pub fn judged(&self, canary: &Key, target: &str, judge: Option<&JudgeStatus>) {
+        self.known(canary, target, |series| {
+            let labels = named(canary, target);
+            let Some(judge) = judge else {
+                if std::mem::take(&mut series.judged) {
+                    self.remove_judge(&labels);
+                }
+                return;
+            };
+            series.judged = true;
+            let verdict = match judge.verdict {
+                JudgeVerdict::Undecided => 0,
+                JudgeVerdict::Pass => 1,
+                JudgeVerdict::Fail => 2,
+            };
+            self.verdict.get_or_create(&labels).set(verdict);
+            let evidence = judge.evidence.unwrap_or(1.0);
+            self.evidence.get_or_create(&labels).set(evidence);
+            match judge.requests_needed {
+                Some(needed) => {
+                    self.needed.get_or_create(&labels).set(needed);
+                }
+                None => {
+                    self.needed.remove(&labels);
+                }
+            }
+        });
+    }
+
+    fn remove_judge(&self, labels: &TargetLabels) {
+        self.verdict.remove(labels);
+        self.evidence.remove(labels);
+        self.needed.remove(labels);
     }
 
     /// A release was promoted.
@@ -431,6 +492,7 @@ impl Metrics {
         let labels = named(canary, target);
         self.status.remove(&labels);
         self.duration.remove(&labels);
+        self.remove_judge(&labels);
         for workload in [target.clone(), format!("{target}-primary")] {
             self.weight.remove(&WorkloadLabels {
                 workload,
@@ -516,6 +578,11 @@ mod tests {
         metrics.set_weight(canary, target, 30);
         metrics.observe_duration(canary, target, Duration::from_millis(20));
         metrics.metric_value(canary, target, "latency", 12.5);
+        let judge = JudgeStatus {
+            requests_needed: Some(120.0),
+            ..JudgeStatus::default()
+        };
+        metrics.judged(canary, target, Some(&judge));
         metrics.succeeded(canary, target, Strategy::Canary, AnalysisStatus::Completed);
         metrics.failed(
             canary,
@@ -540,6 +607,9 @@ mod tests {
             r#"flagger_canary_duration_seconds_count{name="podinfo",namespace="test"} 1"#,
             r#"flagger_canary_duration_seconds_bucket{le="0.025",name="podinfo",namespace="test"} 1"#,
             r#"flagger_canary_metric_analysis{name="podinfo",namespace="test",metric="latency"} 12.5"#,
+            r#"haldane_judge_verdict{name="podinfo",namespace="test"} 0"#,
+            r#"haldane_judge_evidence{name="podinfo",namespace="test"} 1.0"#,
+            r#"haldane_judge_requests_needed{name="podinfo",namespace="test"} 120.0"#,
             r#"flagger_canary_successes_total{name="podinfo",namespace="test",deployment_strategy="canary",analysis_status="completed"} 1"#,
             r#"flagger_canary_failures_total{name="podinfo",namespace="test",deployment_strategy="blue-green",analysis_status="completed"} 1"#,
         ] {
@@ -576,6 +646,18 @@ mod tests {
         tell_all(&metrics, &canary("podinfo"), "podinfo");
         assert_ne!(samples(&metrics), before);
         metrics.forget(&canary("podinfo"));
+        assert_eq!(samples(&metrics), before);
+    }
+
+    #[test]
+    fn series_of_a_judge_disappear_with_it() {
+        let metrics = Metrics::new(Provider::Istio);
+        let canary = canary("podinfo");
+        metrics.set_phase(&canary, "podinfo", Phase::Progressing);
+        let before = samples(&metrics);
+        metrics.judged(&canary, "podinfo", Some(&JudgeStatus::default()));
+        assert_ne!(samples(&metrics), before);
+        metrics.judged(&canary, "podinfo", None);
         assert_eq!(samples(&metrics), before);
     }
 

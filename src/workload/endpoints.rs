@@ -13,11 +13,16 @@ const NUMBER: &str = "deployment.kubernetes.io/revision";
 /// Longest prefix of a generated name; what is longer is cut off. Five random characters follow.
 const LONGEST_PREFIX: usize = 58;
 
-/// How many pods can take traffic from a service, given its EndpointSlices: ready, not
+/// How many pods can take traffic from a service, see [`ready_pods`].
+pub fn ready_endpoints(slices: &[Arc<Object>], is_wanted: impl Fn(&str) -> bool) -> usize {
+    ready_pods(slices, is_wanted).len()
+}
+
+/// The pods that can take traffic from a service, given its EndpointSlices: ready, not
 /// terminating, and accepted by `is_wanted`, which is given the pod's name.
 ///
 /// A pod that several slices list, one per address family, counts once.
-pub fn ready_endpoints(slices: &[Arc<Object>], is_wanted: impl Fn(&str) -> bool) -> usize {
+pub fn ready_pods(slices: &[Arc<Object>], is_wanted: impl Fn(&str) -> bool) -> BTreeSet<String> {
     let mut pods = BTreeSet::new();
     for slice in slices {
         let body = slice.body.value();
@@ -38,7 +43,7 @@ pub fn ready_endpoints(slices: &[Arc<Object>], is_wanted: impl Fn(&str) -> bool)
             }
         }
     }
-    pods.len()
+    pods
 }
 
 /// The name of the ReplicaSet that runs a Deployment's newest template; `None` until the

@@ -130,7 +130,10 @@ fn test_edited_to_weights_gives_users_a_canary_only_with_ready_pods() {
             Effect::Patch { key, patch, .. } => {
                 key.kind == Kind::VirtualService && patch.to_string().contains("\"weight\":20")
             }
-            Effect::Create { .. } | Effect::CopyConfig(_) | Effect::Measure(_) => false,
+            Effect::Create { .. }
+            | Effect::CopyConfig(_)
+            | Effect::Measure(_)
+            | Effect::Look(_) => false,
         })
     };
     assert!(gives(&snapshot), "with pods the step is carried out");

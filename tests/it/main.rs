@@ -12,6 +12,7 @@
 )]
 
 mod bootstrap;
+mod counters;
 mod crash;
 mod deletion;
 mod edits;
@@ -19,6 +20,7 @@ mod faults;
 mod fixtures;
 mod gates;
 mod invariants;
+mod judge;
 mod kubernetes;
 mod promotion;
 mod properties;

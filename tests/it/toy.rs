@@ -10,7 +10,7 @@ use haldane::{
     api::{CanaryStatus, HookType, Phase, REQUEST, status::Notice},
     decide::decide,
     object::{Key, Kind, Object, merge_diff},
-    observe::{self, CheckState, Config, Snapshot},
+    observe::{self, CheckState, Config, LookState, Snapshot},
     plan::{Answer, Check, ConfigCopy, Effect, Outcome, Plan, Probe},
     settings::Settings,
     workload,
@@ -18,7 +18,7 @@ use haldane::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::{invariants::Ledger, kubernetes::Workloads};
+use crate::{counters::Counters, invariants::Ledger, kubernetes::Workloads};
 
 /// How metrics answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,10 @@ pub struct Toy {
     /// Everything that happened, for people.
     pub log: Vec<String>,
     pub notices: Vec<Notice>,
+    /// What users' requests leave behind for the judge.
+    pub counters: Counters,
+    look: Option<Arc<LookState>>,
+    ready_since: BTreeMap<String, Timestamp>,
     checks: BTreeMap<String, CheckState>,
     asked: BTreeMap<String, Check>,
     quiet_since: Option<Timestamp>,
@@ -80,6 +84,9 @@ impl Toy {
             dies_before: None,
             log: Vec::new(),
             notices: Vec::new(),
+            counters: Counters::default(),
+            look: None,
+            ready_since: BTreeMap::new(),
             checks: BTreeMap::new(),
             asked: BTreeMap::new(),
             quiet_since: None,
@@ -189,7 +196,7 @@ impl Toy {
     pub fn kubernetes(&mut self, seconds: i64) {
         for _ in 0..seconds {
             self.step_kubernetes();
-            self.now += jiff::SignedDuration::from_secs(1);
+            self.pass_time(self.now + jiff::SignedDuration::from_secs(1));
         }
     }
 
@@ -234,13 +241,22 @@ impl Toy {
             .filter(|time| *time > self.now)
             .min();
             match next {
-                Some(time) if time <= end => self.now = time,
+                Some(time) if time <= end => self.pass_time(time),
                 _ => {
-                    self.now = end;
+                    self.pass_time(end);
                     return;
                 }
             }
         }
+    }
+
+    fn pass_time(&mut self, to: Timestamp) {
+        if self.counters.requests_per_second > 0.0 {
+            let share = self.weight() / 100.0;
+            let image = self.image("podinfo");
+            self.counters.count(self.now, to, share, &image);
+        }
+        self.now = to;
     }
 
     fn step_kubernetes(&mut self) {
@@ -284,6 +300,8 @@ impl Toy {
         self.note("crash".to_owned());
         self.checks.clear();
         self.asked.clear();
+        self.look = None;
+        self.ready_since.clear();
         self.quiet_since = None;
         self.wake = None;
         self.dirty = true;
@@ -314,11 +332,15 @@ impl Toy {
                 Some((key, config))
             })
             .collect();
+        let slices = self.workloads.slices(&self.objects);
+        let behind = slices.get("podinfo-canary").map_or(&[][..], Vec::as_slice);
         Snapshot {
             now: self.now,
             settings: Arc::clone(&self.settings),
             canary: Arc::new(canary),
-            slices: self.workloads.slices(&self.objects),
+            look: self.look.clone(),
+            ready_since: observe::ready_since(&self.ready_since, behind, self.now),
+            slices,
             replica_sets: self.workloads.replica_sets(&self.objects),
             objects,
             configs,
@@ -344,6 +366,7 @@ impl Toy {
         assert_eq!(plan, decide(&snapshot), "same snapshot, same plan");
         self.quiet_since = plan.quiet.then(|| self.quiet_since.unwrap_or(self.now));
         self.wake = plan.wake;
+        self.ready_since.clone_from(&snapshot.ready_since);
         if let Err(stop) = self.carry_out(&snapshot, &plan) {
             self.dirty = true;
             if stop == Stop::Crash {
@@ -440,6 +463,15 @@ impl Toy {
                 self.checks = BTreeMap::from([(check.id.clone(), CheckState::Pending)]);
                 self.asked = BTreeMap::from([(check.id.clone(), check.clone())]);
                 self.answer();
+                return Ok(());
+            }
+            Effect::Look(request) => {
+                self.note(format!("look {}", request.id));
+                self.look = Some(Arc::new(LookState {
+                    request: request.clone(),
+                    answer: self.counters.answer(request),
+                }));
+                self.dirty = true;
                 return Ok(());
             }
         }

@@ -17,6 +17,28 @@ const COOKIE: &str = "^[-!#$%&'*+.^_`|~0-9A-Za-z]+$";
 /// Attribute of a cookie: no `;` by which further attributes could follow.
 const COOKIE_ATTRIBUTE: &[super::Ask] = &[Length(0, 255), Pattern(r"^[^;,\s]*$")];
 
+/// A part of all requests.
+const PART: super::Ask = Rule(R {
+    test: "self > 0.0 && self <= 1.0",
+    found: Format("%s", "self"),
+    action: "write a share of requests, above 0 and at most 1",
+    at: None,
+});
+/// A factor on the primary's rate.
+const FACTOR: super::Ask = Rule(R {
+    test: "self > 0.0 && self <= 1000.0",
+    found: Format("%s", "self"),
+    action: "write a factor above 0 and at most 1000",
+    at: None,
+});
+/// How much slower.
+const SLOWER: super::Ask = Rule(R {
+    test: "self >= 0.0 && self <= 10.0",
+    found: Format("%s", "self"),
+    action: "write a share of time from 0 to 10, such as 0.08 for 8 % slower",
+    at: None,
+});
+
 /// Lines of `spec.analysis`.
 pub(super) const LINES: &[Line] = &[
     (
@@ -27,12 +49,6 @@ pub(super) const LINES: &[Line] = &[
                 &["interval", "threshold", "stepWeight"],
                 &["interval", "threshold", "stepWeights"],
             ]),
-            Rule(R {
-                test: "!has(self.judge)",
-                found: Text("a judge, which this version does not carry out yet"),
-                action: "remove it and judge by metrics with a thresholdRange",
-                at: Some(".judge"),
-            }),
             Rule(R {
                 test: "!has(self.stepWeight) || !has(self.maxWeight) \
                        || self.stepWeight <= self.maxWeight",
@@ -191,7 +207,18 @@ pub(super) const LINES: &[Line] = &[
             }),
         ],
     ),
-    ("spec.analysis.judge.metrics", &[Items(0, 8)]),
+    (
+        "spec.analysis.judge.metrics",
+        &[
+            Items(0, 8),
+            Rule(R {
+                test: "self.all(a, self.exists_one(b, a.name == b.name))",
+                found: Text("two metrics of one name"),
+                action: "give each metric a name of its own",
+                at: None,
+            }),
+        ],
+    ),
     (
         "spec.analysis.judge.metrics[]",
         &[
@@ -215,9 +242,98 @@ pub(super) const LINES: &[Line] = &[
                 action: "write both query and total for a ratio, and total for nothing else",
                 at: Some(".total"),
             }),
+            Rule(R {
+                test: "self.kind == 'ratio' ? !(has(self.maxSlower) || has(self.badSlower) \
+                       || has(self.bound) || has(self.worse) || has(self.min) || has(self.max)) \
+                       : self.kind == 'histogram' ? !(has(self.maxRatio) || has(self.badRatio) \
+                       || has(self.worse) || has(self.min) || has(self.max)) \
+                       : !(has(self.badRatio) || has(self.maxSlower) || has(self.badSlower) \
+                       || has(self.harm) || has(self.bound) || has(self.objective) \
+                       || has(self.holdAbove) || has(self.compare) || has(self.dispersion))",
+                found: Format("%s with a setting of another kind", "self.kind"),
+                action: "remove maxSlower, badSlower and bound but for a histogram; maxRatio for \
+                         one; badRatio but for a ratio; worse, min and max but for a scalar; all \
+                         others for a scalar",
+                at: Some(".kind"),
+            }),
+            Rule(R {
+                test: "!has(self.maxIncrease) || (self.maxIncrease >= 0.0 \
+                       && (self.kind == 'scalar' || self.maxIncrease <= 1.0))",
+                found: Format("%s", "self.maxIncrease"),
+                action: "write a share of requests from 0 to 1, or for a scalar a number of at \
+                         least 0",
+                at: Some(".maxIncrease"),
+            }),
+            Rule(R {
+                test: "self.kind != 'ratio' || (has(self.badRatio) ? self.badRatio : 2.0) \
+                       >= (has(self.maxRatio) ? self.maxRatio : 1.25)",
+                found: Text("a ratio that is tolerated though it is bad"),
+                action: "write a badRatio (default 2) of at least maxRatio (default 1.25)",
+                at: Some(".badRatio"),
+            }),
+            Rule(R {
+                test: "(has(self.badSlower) ? self.badSlower : 0.3) \
+                       >= (has(self.maxSlower) ? self.maxSlower : 0.08)",
+                found: Text("a slowness that is tolerated though it is bad"),
+                action: "write a badSlower (default 0.3) of at least maxSlower (default 0.08)",
+                at: Some(".badSlower"),
+            }),
+            Rule(R {
+                test: "!has(self.min) || !has(self.max) || self.min <= self.max",
+                found: Format("min %s above max %s", "self.min, self.max"),
+                action: "lower min or raise max: every look is worse",
+                at: Some(".min"),
+            }),
+            Rule(R {
+                test: "self.kind != 'histogram' || !has(self.objective) || has(self.bound)",
+                found: Text("an objective of a histogram without bound"),
+                action: "write bound too: the objective is the share slower than that",
+                at: Some(".bound"),
+            }),
+            Rule(R {
+                test: "self.kind != 'histogram' || !has(self.compare) \
+                       || self.compare != 'objective' || has(self.objective)",
+                found: Text("a comparison with an objective that is not there"),
+                action: "write objective and bound, or compare with the primary",
+                at: Some(".objective"),
+            }),
         ],
     ),
     ("spec.analysis.judge.metrics[].name", &[Length(1, 63)]),
+    ("spec.analysis.judge.metrics[].maxRatio", &[FACTOR]),
+    ("spec.analysis.judge.metrics[].badRatio", &[FACTOR]),
+    ("spec.analysis.judge.metrics[].maxSlower", &[SLOWER]),
+    ("spec.analysis.judge.metrics[].badSlower", &[SLOWER]),
+    ("spec.analysis.judge.metrics[].harm", &[PART]),
+    ("spec.analysis.judge.metrics[].objective", &[PART]),
+    ("spec.analysis.judge.metrics[].holdAbove", &[PART]),
+    (
+        "spec.analysis.judge.metrics[].bound",
+        &[Rule(R {
+            test: "self > 0.0",
+            found: Format("%s", "self"),
+            action: "write a time above 0 in the unit of the histogram",
+            at: None,
+        })],
+    ),
+    (
+        "spec.analysis.judge.metrics[].dispersion",
+        &[Rule(R {
+            test: "self >= 1.0 && self <= 1000000.0",
+            found: Format("%s", "self"),
+            action: "write a number of at least 1, or remove it to have it estimated",
+            at: None,
+        })],
+    ),
+    (
+        "spec.analysis.judge.metrics[].weight",
+        &[Rule(R {
+            test: "self > 0.0 && self <= 1000000000.0",
+            found: Format("%s", "self"),
+            action: "write a number above 0, such as 1",
+            at: None,
+        })],
+    ),
     ("spec.analysis.judge.metrics[].query", &[Length(0, 65536)]),
     ("spec.analysis.judge.metrics[].total", &[Length(0, 65536)]),
     (

@@ -9,13 +9,15 @@ use super::super::{
     check::{self, Purpose, Verdict},
     draft::Draft,
     facts::Facts,
-    identity, notices,
+    identity,
+    judging::{self, Judged},
+    notices,
     steps::{self, Progress, Step},
 };
-use super::{count_check, promote::start_promotion, roll_back_by_hook, wait_alert};
+use super::{count_check, extend, promote::start_promotion, roll_back_by_hook, wait_alert};
 
 /// One check, and what its answers lead to.
-pub(super) fn analyse(s: &Snapshot, facts: &Facts, d: &mut Draft) {
+pub(super) fn analyse(s: &Snapshot, facts: &Facts, d: &mut Draft, judged: &Judged) {
     let analysis = &s.canary.spec.analysis;
     if d.status.failed_checks >= analysis.threshold() {
         return roll_back_by_threshold(s, d);
@@ -27,10 +29,22 @@ pub(super) fn analyse(s: &Snapshot, facts: &Facts, d: &mut Draft) {
     };
     let begun = at.step > 0 || at.weight > 0 || at.iterations > 0;
     let waiting = begun || d.status.failed_checks > 0 || d.status.checks.unwrap_or_default() > 0;
-    if waiting && let Some(due) = d.status.next_check_time.filter(|due| *due > s.now) {
+    let planned = steps::next(analysis, facts.abilities, at);
+    let barred = extend::barred(judged, begun, planned);
+    // An extended step ends as soon as the judge lets it.
+    let at_once = barred.is_none() && extend::is_extended(&d.status);
+    if waiting
+        && !at_once
+        && let Some(due) = d.status.next_check_time.filter(|due| *due > s.now)
+    {
         return d.wake_at(due);
     }
-    let next = steps::next(analysis, facts.abilities, at);
+    let next = match barred {
+        Some(why) if !begun => return extend::wait_to_begin(s, d, judged, why),
+        // A gate that holds the promotion is asked until it opens.
+        Some(_) if d.status.phase != Phase::WaitingPromotion => Step::Stay,
+        Some(_) | None => planned,
+    };
     let purpose = if begun {
         Purpose::Analysis
     } else {
@@ -48,6 +62,9 @@ pub(super) fn analyse(s: &Snapshot, facts: &Facts, d: &mut Draft) {
     };
     let reading = check::read(s, &check, &answer);
     count_check(&mut d.status);
+    if next != Step::Stay {
+        extend::end(&mut d.status);
+    }
     if reading.metrics.is_some() {
         d.status.metrics = reading.metrics;
     }
@@ -69,6 +86,18 @@ pub(super) fn analyse(s: &Snapshot, facts: &Facts, d: &mut Draft) {
         Verdict::Passed => {
             d.status.halt_reason = None;
             d.status.phase = Phase::Progressing;
+            if let Some(why) = barred {
+                return extend::extend(s, d, why);
+            }
+            if let Judged::Pass(found) = judged
+                && next.exposes()
+            {
+                let step = d.status.judge.as_ref().map_or("", |record| &record.step);
+                d.tell(notices::normal(format!(
+                    "Judge passed {} at {step}: {found}",
+                    notices::full_name(s)
+                )));
+            }
             take(s, facts, d, at, next);
         }
         Verdict::RollBack { hook: _ } => roll_back_by_hook(s, d),
@@ -111,7 +140,10 @@ fn take(s: &Snapshot, facts: &Facts, d: &mut Draft, at: Progress, next: Step) {
                 "Routing all traffic to canary"
             }));
         }
+        // Not a step: the caller extends the one under way.
+        Step::Stay => {}
     }
+    judging::enter_step(s, facts, &mut d.status);
     give_cookies(s, facts, &mut d.status);
     d.check_later(s);
 }

@@ -1,6 +1,7 @@
 //! The phase machine: one exhaustive match, one file a phase.
 
 mod analyse;
+mod extend;
 mod initialize;
 mod progress;
 mod promote;

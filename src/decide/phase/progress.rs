@@ -2,7 +2,13 @@
 
 use crate::{api::Phase, observe::Snapshot, workload::Readiness};
 
-use super::super::{draft::Draft, facts::Facts, notices, requests::Request};
+use super::super::{
+    draft::Draft,
+    facts::Facts,
+    judging::{self, Judged},
+    notices,
+    requests::Request,
+};
 use super::{
     analyse::analyse,
     promote::start_promotion,
@@ -21,6 +27,11 @@ pub(super) fn progress(s: &Snapshot, facts: &Facts, request: &mut Option<Request
     }
     if !facts.is_applied(&d.status) {
         return replaced(s, facts, d);
+    }
+    let judged = judging::follow(s, facts, d);
+    if let Judged::Fail(found) = &judged {
+        // Whatever else is in the way: users are worse off with every second.
+        return d.roll_back_because(s, found);
     }
     if Request::take(request, Request::Pause) {
         d.status.paused = Some(true);
@@ -59,7 +70,7 @@ pub(super) fn progress(s: &Snapshot, facts: &Facts, request: &mut Option<Request
     if d.status.paused.unwrap_or_default() {
         return;
     }
-    analyse(s, facts, d);
+    analyse(s, facts, d, &judged);
 }
 
 fn primary_gave_up(facts: &Facts) -> bool {

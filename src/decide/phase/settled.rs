@@ -153,6 +153,7 @@ pub(super) fn begin(s: &Snapshot, facts: &Facts, d: &mut Draft) {
     status.step = Some(0);
     status.checks = Some(0);
     status.metrics = None;
+    status.judge = None;
     status.halt_reason = None;
     status.paused = None;
     status.scaled_down = None;
