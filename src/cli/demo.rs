@@ -29,7 +29,8 @@ const SHORTEST: Duration = Duration::from_millis(40);
 /// Columns from which two releases stand side by side.
 const WIDE: usize = 72;
 
-/// Watch two releases in a simulated cluster: one is promoted, one is rolled back
+/// Watch two releases in a simulated cluster: one is promoted by thresholds, one is rolled back by
+/// the judge
 #[derive(Args, Debug)]
 pub struct DemoArgs {
     /// Simulated seconds that pass in each second; chosen so that the demo takes 15 seconds
@@ -87,18 +88,22 @@ pub fn run(args: &DemoArgs) -> ExitCode {
 
 /// Runs both worlds to their ends, each in a thread of its own.
 fn lanes(args: &DemoArgs) -> Result<Vec<Lane>, RolloutError> {
-    let one = |name: &'static str, scenario: &str, seed: u64| {
+    let one = |name: &'static str, judged: bool, scenario: &str, seed: u64| {
         let scenario = Scenario::named(scenario).unwrap_or_default();
-        let manifests = manifests::application(name);
+        let manifests = if judged {
+            manifests::judged_application(name)
+        } else {
+            manifests::application(name)
+        };
         let release = Release {
             seed,
             ..Release::new(manifests, ("default", name), scenario.clone())
         };
-        perform(&release).map(|recording| Lane::new(name, &scenario, recording))
+        perform(&release).map(|recording| Lane::new(name, judged, &scenario, recording))
     };
     thread::scope(|scope| {
-        let first = scope.spawn(|| one("shop", "good", args.seed));
-        let second = one("cart", &args.scenario, args.seed.wrapping_add(1));
+        let first = scope.spawn(|| one("shop", false, "good", args.seed));
+        let second = one("cart", true, &args.scenario, args.seed.wrapping_add(1));
         let first = first
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("a world ended early").into()));

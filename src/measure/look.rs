@@ -10,7 +10,7 @@ use crate::{
     plan::{LookAnswer, LookColumn, LookMetric, LookRequest, SeriesCounts, SeriesQuery},
 };
 
-use super::{Credentials, InstantQuery, Outside, QueryError, Sample, run::credentials};
+use super::{Credentials, InstantQuery, Outside, QueryError, RangeQuery, Sample, run::credentials};
 
 /// Time in which all answers of one evaluation time must be there.
 const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -18,15 +18,80 @@ const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 /// Asks for all columns of a look. One query that fails fails the look: both sides count over the
 /// same time or not at all.
 ///
+/// More than two times are the look back before a release: all but the last show the primary only,
+/// by one range query, and are left out when the server has too much to say.
+///
 /// # Errors
 /// The text says which query failed, and how.
 pub async fn look(request: &LookRequest, outside: &dyn Outside) -> LookAnswer {
     let mut columns = Vec::with_capacity(request.times.len());
-    for at in &request.times {
+    let mut times = request.times.as_slice();
+    if let [before @ .., last] = times
+        && before.len() > 1
+    {
+        let past = tokio::time::timeout(TIMEOUT, past(request, before, outside)).await;
+        match past {
+            Ok(Ok(past)) => columns.extend(past),
+            Ok(Err(why)) => tracing::info!(why, "the primary's past is not known to the judge"),
+            Err(_) => tracing::info!("the primary's past is not known to the judge: no answer"),
+        }
+        times = std::slice::from_ref(last);
+    }
+    for at in times {
         let asked = tokio::time::timeout(TIMEOUT, column(request, *at, outside)).await;
         columns.push(asked.unwrap_or_else(|_| Err(QueryError::TimedOut(TIMEOUT).to_string()))?);
     }
     Ok(columns)
+}
+
+/// The primary's counters at times that are equally far apart.
+async fn past(
+    request: &LookRequest,
+    times: &[Timestamp],
+    outside: &dyn Outside,
+) -> Result<Vec<LookColumn>, String> {
+    let (Some(from), Some(second), Some(to)) = (times.first(), times.get(1), times.last()) else {
+        return Ok(Vec::new());
+    };
+    let empty = |metric: &LookMetric| (metric.name.clone(), [BTreeMap::new(), BTreeMap::new()]);
+    let mut columns: BTreeMap<Timestamp, LookColumn> = times
+        .iter()
+        .map(|at| {
+            let metrics = request.metrics.iter().map(empty).collect();
+            (*at, LookColumn { at: *at, metrics })
+        })
+        .collect();
+    for metric in &request.metrics {
+        let [primary, _] = &metric.sides;
+        for query in primary {
+            let credentials = credentials_of(query, outside).await?;
+            let question = RangeQuery {
+                server: &query.server,
+                credentials: &credentials,
+                query: &query.query,
+                from: *from,
+                to: *to,
+                every: second.as_second() - from.as_second(),
+            };
+            let samples = outside.range_query(question).await;
+            let samples = samples.map_err(|error| format!("query of {}: {error}", metric.name))?;
+            for sample in samples {
+                if let Some(column) = columns.get_mut(&sample.timestamp)
+                    && let Some([primary, _]) = column.metrics.get_mut(&metric.name)
+                {
+                    add(metric.kind, query, vec![sample], primary);
+                }
+            }
+        }
+    }
+    Ok(columns.into_values().collect())
+}
+
+async fn credentials_of(query: &SeriesQuery, outside: &dyn Outside) -> Result<Credentials, String> {
+    match &query.server.secret {
+        Some(secret) => credentials(secret, outside).await,
+        None => Ok(Credentials::None),
+    }
 }
 
 async fn column(
@@ -56,10 +121,7 @@ async fn side(
     outside: &dyn Outside,
 ) -> Result<BTreeMap<String, SeriesCounts>, String> {
     let answers = queries.iter().map(|query| async move {
-        let credentials = match &query.server.secret {
-            Some(secret) => credentials(secret, outside).await?,
-            None => Credentials::None,
-        };
+        let credentials = credentials_of(query, outside).await?;
         let question = InstantQuery {
             server: &query.server,
             credentials: &credentials,

@@ -22,7 +22,7 @@ pub mod webhook;
 pub use egress::Egress;
 pub use network::Network;
 pub use outside::{
-    Credentials, InstantQuery, Outside, Post, PostError, QueryError, Reply, Sample, SecretError,
-    deliver,
+    Credentials, InstantQuery, Outside, Post, PostError, QueryError, RangeQuery, Reply, Sample,
+    SecretError, deliver,
 };
 pub use run::run;

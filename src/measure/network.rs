@@ -21,8 +21,8 @@ use rustls::CertificateError;
 use crate::plan::MetricServer;
 
 use super::{
-    Credentials, Egress, InstantQuery, Outside, Post, PostError, QueryError, Reply, Sample,
-    SecretError,
+    Credentials, Egress, InstantQuery, Outside, Post, PostError, QueryError, RangeQuery, Reply,
+    Sample, SecretError,
     egress::{DeniedAddress, Refusal},
     outside::REPLY_LIMIT,
     reading, text,
@@ -95,13 +95,22 @@ impl Network {
         Ok(client)
     }
 
-    async fn ask(&self, question: InstantQuery<'_>) -> Result<Vec<Sample>, QueryError> {
-        let server = question.server;
+    /// A client of a Prometheus server, and the headers of a query.
+    fn prometheus(
+        &self,
+        server: &MetricServer,
+        credentials: &Credentials,
+    ) -> Result<(prometheus_http_query::Client, HeaderMap), QueryError> {
         let url = self.egress.url(&server.address)?;
         let client = self.client(server.insecure_skip_verify, None)?;
-        let headers = query_headers(&client, server, question.credentials)?;
+        let headers = query_headers(&client, server, credentials)?;
         let client = prometheus_http_query::Client::from(client, url.as_str())
             .map_err(|error| QueryError::Invalid(error.to_string()))?;
+        Ok((client, headers))
+    }
+
+    async fn ask(&self, question: InstantQuery<'_>) -> Result<Vec<Sample>, QueryError> {
+        let (client, headers) = self.prometheus(question.server, question.credentials)?;
         let mut request = client.query(question.query);
         if question.pinned {
             request = request.at(question.at.as_second());
@@ -109,19 +118,21 @@ impl Network {
         for (name, value) in &headers {
             request = request.header(name.clone(), value.clone());
         }
-        let response = request.get_raw().await.map_err(|error| {
-            if let prometheus_http_query::Error::Client(client) = &error
-                && let Some(error) = client.inner()
-            {
-                return failure(error).into();
-            }
-            QueryError::Invalid(error.to_string())
-        })?;
-        let status = response.status().as_u16();
-        let body = read(response, reading::LIMIT + 1)
-            .await
-            .map_err(|error| QueryError::from(failure(&error)))?;
+        let (status, body) = answer(request.get_raw().await, reading::LIMIT).await?;
         reading::samples(status, &body)
+    }
+
+    async fn ask_range(&self, question: RangeQuery<'_>) -> Result<Vec<Sample>, QueryError> {
+        let (client, headers) = self.prometheus(question.server, question.credentials)?;
+        let (from, to) = (question.from.as_second(), question.to.as_second());
+        #[expect(clippy::cast_precision_loss, reason = "minutes at most")]
+        let every = question.every as f64;
+        let mut request = client.query_range(question.query, from, to, every);
+        for (name, value) in &headers {
+            request = request.header(name.clone(), value.clone());
+        }
+        let (status, body) = answer(request.get_raw().await, reading::RANGE_LIMIT).await?;
+        reading::ranges(status, &body)
     }
 
     async fn send(&self, post: &Post) -> Result<Reply, PostError> {
@@ -176,6 +187,13 @@ impl Outside for Network {
         self.ask(question).boxed()
     }
 
+    fn range_query<'a>(
+        &'a self,
+        question: RangeQuery<'a>,
+    ) -> BoxFuture<'a, Result<Vec<Sample>, QueryError>> {
+        self.ask_range(question).boxed()
+    }
+
     fn post<'a>(&'a self, post: &'a Post) -> BoxFuture<'a, Result<Reply, PostError>> {
         self.send(post).boxed()
     }
@@ -187,6 +205,26 @@ impl Outside for Network {
     ) -> BoxFuture<'a, Result<BTreeMap<String, Vec<u8>>, SecretError>> {
         self.read_secret(namespace, name).boxed()
     }
+}
+
+/// Status and body of an answer, of which one byte more than allowed is read.
+async fn answer(
+    response: Result<Response, prometheus_http_query::Error>,
+    limit: usize,
+) -> Result<(u16, Vec<u8>), QueryError> {
+    let response = response.map_err(|error| {
+        if let prometheus_http_query::Error::Client(client) = &error
+            && let Some(error) = client.inner()
+        {
+            return failure(error).into();
+        }
+        QueryError::Invalid(error.to_string())
+    })?;
+    let status = response.status().as_u16();
+    let body = read(response, limit + 1)
+        .await
+        .map_err(|error| QueryError::from(failure(&error)))?;
+    Ok((status, body))
 }
 
 /// The headers of a query: the template's, but for those that steer connections, proxies or

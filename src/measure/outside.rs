@@ -24,6 +24,36 @@ pub trait Outside: Send + Sync {
         question: InstantQuery<'a>,
     ) -> BoxFuture<'a, Result<Vec<Sample>, QueryError>>;
 
+    /// Asks a Prometheus server for the values of an expression at several times.
+    ///
+    /// Unless an implementation knows better, one time after the other.
+    ///
+    /// # Errors
+    /// When there is no answer, or it cannot be read as samples.
+    fn range_query<'a>(
+        &'a self,
+        question: RangeQuery<'a>,
+    ) -> BoxFuture<'a, Result<Vec<Sample>, QueryError>> {
+        Box::pin(async move {
+            let mut all = Vec::new();
+            for at in question.times() {
+                let question = InstantQuery {
+                    server: question.server,
+                    credentials: question.credentials,
+                    query: question.query,
+                    at,
+                    pinned: true,
+                };
+                let samples = self.instant_query(question).await?;
+                all.extend(samples.into_iter().map(|sample| Sample {
+                    timestamp: at,
+                    ..sample
+                }));
+            }
+            Ok(all)
+        })
+    }
+
     /// Posts JSON and returns the reply, whatever its status. Redirects are not followed.
     ///
     /// # Errors
@@ -55,6 +85,33 @@ pub struct InstantQuery<'a> {
     pub at: Timestamp,
     /// Whether the server must answer as of `at`, not as of its own time.
     pub pinned: bool,
+}
+
+/// A question to a Prometheus server for values at regular times.
+#[derive(Clone, Copy, Debug)]
+pub struct RangeQuery<'a> {
+    /// The server.
+    pub server: &'a MetricServer,
+    /// What it wants to know before it answers.
+    pub credentials: &'a Credentials,
+    /// PromQL.
+    pub query: &'a str,
+    /// The first time, in whole seconds.
+    pub from: Timestamp,
+    /// The last time.
+    pub to: Timestamp,
+    /// Seconds from one time to the next, at least 1.
+    pub every: i64,
+}
+
+impl RangeQuery<'_> {
+    /// The times, ascending.
+    pub fn times(&self) -> impl Iterator<Item = Timestamp> {
+        let every = self.every.max(1);
+        (self.from.as_second()..=self.to.as_second())
+            .step_by(usize::try_from(every).unwrap_or(1))
+            .filter_map(|second| Timestamp::from_second(second).ok())
+    }
 }
 
 /// One value of one series.

@@ -16,6 +16,9 @@ use super::{QueryError, Sample, metrics::NO_VALUES, text};
 /// Most bytes that are read of an answer.
 pub(super) const LIMIT: usize = 1024 * 1024;
 
+/// Most bytes that are read of an answer with values at many times.
+pub(super) const RANGE_LIMIT: usize = 8 * LIMIT;
+
 /// Age from which a value says nothing about the canary of now.
 const STALE: Duration = Duration::from_mins(5);
 
@@ -31,10 +34,44 @@ enum Body {
 /// # Errors
 /// When the server reports an error, or the answer holds something other than samples.
 pub(super) fn samples(status: u16, body: &[u8]) -> Result<Vec<Sample>, QueryError> {
+    match contents(status, body, LIMIT)? {
+        Data::Scalar(point) => Ok(vec![sample([].into(), point)?]),
+        Data::Vector(series) => series
+            .into_iter()
+            .map(|series| {
+                let (labels, point) = series.into_inner();
+                sample(labels.into_iter().collect(), point)
+            })
+            .collect(),
+        Data::Matrix(_) => Err(QueryError::Ranges),
+    }
+}
+
+/// Reads the answer to a range query: every value of every series.
+///
+/// # Errors
+/// When the server reports an error, or the answer holds something other than series over time.
+pub(super) fn ranges(status: u16, body: &[u8]) -> Result<Vec<Sample>, QueryError> {
+    let Data::Matrix(series) = contents(status, body, RANGE_LIMIT)? else {
+        return Err(QueryError::Unreadable("it holds no series over time"));
+    };
+    let mut all = Vec::new();
+    for series in series {
+        let (labels, points) = series.into_inner();
+        let labels: std::collections::BTreeMap<String, String> = labels.into_iter().collect();
+        for point in points {
+            all.push(sample(labels.clone(), point)?);
+        }
+    }
+    Ok(all)
+}
+
+/// What a successful answer holds.
+fn contents(status: u16, body: &[u8], limit: usize) -> Result<Data, QueryError> {
     let ok = (200..300).contains(&status);
-    if body.len() > LIMIT {
+    if body.len() > limit {
         return Err(if ok {
-            QueryError::TooLarge(LIMIT)
+            QueryError::TooLarge(limit)
         } else {
             QueryError::Refused { status, kind: None }
         });
@@ -69,17 +106,7 @@ pub(super) fn samples(status: u16, body: &[u8]) -> Result<Vec<Sample>, QueryErro
         }
     };
     let (data, _) = data.into_inner();
-    match data {
-        Data::Scalar(point) => Ok(vec![sample([].into(), point)?]),
-        Data::Vector(series) => series
-            .into_iter()
-            .map(|series| {
-                let (labels, point) = series.into_inner();
-                sample(labels.into_iter().collect(), point)
-            })
-            .collect(),
-        Data::Matrix(_) => Err(QueryError::Ranges),
-    }
+    Ok(data)
 }
 
 fn sample(

@@ -236,21 +236,7 @@ impl Observer {
                 }
             }
         }
-        let analysis = &canary.spec.analysis;
-        let thresholds = analysis.metrics.iter().flatten();
-        let judged = analysis.judge.iter().flat_map(|judge| &judge.metrics);
-        let templates = thresholds
-            .filter_map(|metric| template_key(&canary, metric.template_ref.as_ref()))
-            .chain(
-                judged
-                    .flatten()
-                    .filter_map(|metric| template_key(&canary, metric.template_ref.as_ref())),
-            )
-            .filter_map(|key| {
-                let template = metric_template(&*view.object(&key)?)?;
-                Some((key, Arc::new(template)))
-            })
-            .collect();
+        let templates = templates(&canary, view);
         let providers = canary
             .spec
             .analysis
@@ -352,6 +338,22 @@ impl Observer {
             );
         Ok(sum)
     }
+}
+
+/// The metric templates that a Canary refers to.
+fn templates(canary: &Canary, view: &mut View) -> BTreeMap<Key, Arc<MetricTemplate>> {
+    let analysis = &canary.spec.analysis;
+    let thresholds = analysis.metrics.iter().flatten();
+    let judged = analysis.judge.iter().flat_map(|judge| &judge.metrics);
+    thresholds
+        .map(|metric| metric.template_ref.as_ref())
+        .chain(judged.flatten().map(|metric| metric.template_ref.as_ref()))
+        .filter_map(|reference| template_key(canary, reference))
+        .filter_map(|key| {
+            let template = metric_template(&*view.object(&key)?)?;
+            Some((key, Arc::new(template)))
+        })
+        .collect()
 }
 
 /// An older Canary that releases the same target or serves the same apex service.

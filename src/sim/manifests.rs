@@ -34,8 +34,20 @@ pub fn istio_definitions() -> Vec<Value> {
     .to_vec()
 }
 
+/// The same application, judged against its primary instead of by thresholds.
+pub fn judged_application(name: &str) -> Vec<Value> {
+    let mut manifests = application(name);
+    for manifest in &mut manifests {
+        if let Some(Value::Object(analysis)) = manifest.pointer_mut("/spec/analysis") {
+            analysis.remove("metrics");
+            analysis.insert("judge".to_owned(), json!({}));
+        }
+    }
+    manifests
+}
+
 /// The demo's application: a Deployment of two pods and its Canary, released in steps of 10 % each
-/// 20 seconds.
+/// 20 seconds and judged by thresholds.
 pub fn application(name: &str) -> Vec<Value> {
     let labels = json!({ "app": name });
     let metric = |name: &str, range: Value| json!({"name": name, "interval": "20s", "thresholdRange": range});

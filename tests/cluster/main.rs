@@ -14,6 +14,7 @@ mod deletion;
 mod drift;
 mod gates;
 mod gateway;
+mod judged;
 mod kit;
 mod outcomes;
 mod reporting;

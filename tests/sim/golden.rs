@@ -57,6 +57,13 @@ fn simulate_looks_as_agreed() {
         let output = haldane(&["simulate", CANARY, "--scenario", scenario]);
         compare(&format!("{scenario}.txt"), &output.stdout);
     }
+    let judged = [
+        "simulate",
+        "examples/istio/judge.yaml",
+        "--scenario",
+        "errors",
+    ];
+    compare("judge-errors.txt", &haldane(&judged).stdout);
     compare("list.txt", &haldane(&["simulate", "--list"]).stdout);
 }
 

@@ -25,15 +25,22 @@ const LONGEST: f64 = 500.0;
 /// One release.
 pub struct Lane {
     name: &'static str,
+    judged: bool,
     about: String,
     recording: Recording,
 }
 
 impl Lane {
     /// A release of an application from 1.0 to 1.1.
-    pub fn new(name: &'static str, scenario: &Scenario, recording: Recording) -> Self {
+    pub fn new(
+        name: &'static str,
+        judged: bool,
+        scenario: &Scenario,
+        recording: Recording,
+    ) -> Self {
         Self {
             name,
+            judged,
             about: scenario.about.clone(),
             recording,
         }
@@ -46,7 +53,16 @@ impl Lane {
 
     /// What is released, and what will happen.
     pub fn headline(&self) -> String {
-        format!("{} 1.0 → 1.1: {}", self.name, self.about)
+        format!("{} 1.0 → 1.1, {}: {}", self.name, self.way(), self.about)
+    }
+
+    /// How the release is judged.
+    fn way(&self) -> &'static str {
+        if self.judged {
+            "against the primary"
+        } else {
+            "by thresholds"
+        }
     }
 
     /// Each event with what users saw at its time.
@@ -95,7 +111,8 @@ impl Lane {
         let mut lines = vec![
             Line::new()
                 .and(Style::Bold, self.name)
-                .and(Style::Plain, " 1.0 → 1.1"),
+                .and(Style::Plain, " 1.0 → 1.1 ")
+                .and(Style::Dim, self.way()),
         ];
         let mut about = wrap(&self.about, width);
         about.resize(2, String::new());

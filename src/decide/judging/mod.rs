@@ -336,7 +336,7 @@ fn step_name(s: &Snapshot, facts: &Facts, status: &CanaryStatus) -> String {
 }
 
 fn begin_step(record: &mut JudgeStatus, step: &str, now: Timestamp) {
-    record.step = step.to_owned();
+    step.clone_into(&mut record.step);
     record.step_started = Some(now);
     record.verdict = JudgeVerdict::Undecided;
     record.extended = false;

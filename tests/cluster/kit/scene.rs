@@ -101,6 +101,14 @@ impl Scene {
         cluster().traffic.set(&self.namespace, "podinfo", flow);
     }
 
+    /// From now on, users of the canary and of the primary see this.
+    pub fn flows(&self, canary: Flow, primary: Flow) {
+        self.flow(canary);
+        cluster()
+            .traffic
+            .set(&self.namespace, "podinfo-primary", primary);
+    }
+
     /// Creates an object from its manifest.
     pub async fn create(&self, manifest: Value) -> DynamicObject {
         let object: DynamicObject = serde_json::from_value(manifest).unwrap();
