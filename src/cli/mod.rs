@@ -1,5 +1,6 @@
 //! Where commands are parsed and run: one file per command.
 
+pub mod backtest;
 pub mod check;
 pub mod compare;
 pub mod crds;
@@ -60,6 +61,7 @@ enum Command {
     /// manifests cannot be used.
     Simulate(simulate::SimulateArgs),
     Judge(judge::JudgeArgs),
+    Backtest(backtest::BacktestArgs),
     Compare(compare::CompareArgs),
     /// Print the version
     Version,
@@ -82,6 +84,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Crds => crds::run(),
         Command::Simulate(args) => simulate::run(&args),
         Command::Judge(args) => judge::run(&args),
+        Command::Backtest(args) => backtest::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Version => {
             println!("haldane {}", env!("CARGO_PKG_VERSION"));

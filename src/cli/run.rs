@@ -262,7 +262,7 @@ fn list(values: Vec<String>) -> impl Iterator<Item = String> {
 }
 
 /// A route API by its name; Flagger's default where the text is empty.
-fn provider(text: &str) -> Result<Provider, serde::de::value::Error> {
+pub(super) fn provider(text: &str) -> Result<Provider, serde::de::value::Error> {
     if text.is_empty() {
         return Ok(Settings::default().mesh_provider);
     }

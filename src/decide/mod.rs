@@ -16,7 +16,7 @@ mod judging;
 mod notices;
 mod phase;
 mod requests;
-mod steps;
+pub(crate) mod steps;
 mod takeover;
 mod terminate;
 mod world;

@@ -141,7 +141,7 @@ async fn side(
 }
 
 /// Adds the samples of one query. Counts that are no counts are dropped: never a pass.
-fn add(
+pub(super) fn add(
     kind: JudgeKind,
     query: &SeriesQuery,
     samples: Vec<Sample>,

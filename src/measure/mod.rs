@@ -7,6 +7,7 @@ pub mod alert;
 pub mod builtin;
 pub mod columns;
 mod egress;
+pub mod history;
 pub mod judging;
 pub mod look;
 pub mod metrics;

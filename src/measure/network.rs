@@ -43,7 +43,8 @@ const CLIENTS: usize = 32;
 /// before costs no handshake. Credentials belong to requests, not to clients, so that a rotated
 /// Secret is used at once.
 pub struct Network {
-    kube: kube::Client,
+    /// Where Secrets are read; none outside a cluster.
+    kube: Option<kube::Client>,
     egress: Egress,
     clients: Mutex<BTreeMap<(bool, Option<String>), Client>>,
 }
@@ -51,10 +52,18 @@ pub struct Network {
 impl Network {
     /// The network as seen with these rights and rules.
     pub fn new(kube: kube::Client, egress: Egress) -> Self {
+        Self {
+            kube: Some(kube),
+            ..Self::without_cluster(egress)
+        }
+    }
+
+    /// The network of a program that has no cluster to read Secrets in.
+    pub fn without_cluster(egress: Egress) -> Self {
         // Fails when one is installed already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self {
-            kube,
+            kube: None,
             egress,
             clients: Mutex::default(),
         }
@@ -162,7 +171,8 @@ impl Network {
         namespace: &str,
         name: &str,
     ) -> Result<BTreeMap<String, Vec<u8>>, SecretError> {
-        let secrets: Api<Secret> = Api::namespaced(self.kube.clone(), namespace);
+        let kube = self.kube.clone().ok_or(SecretError::NotFound)?;
+        let secrets: Api<Secret> = Api::namespaced(kube, namespace);
         let secret = secrets.get_opt(name).await.map_err(|error| {
             SecretError::Unavailable(if let kube::Error::Api(status) = error {
                 format!("the API server answered {} {}", status.code, status.reason)
