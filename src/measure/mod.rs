@@ -17,6 +17,7 @@ pub mod publish;
 pub mod query;
 mod reading;
 mod run;
+mod sharing;
 mod text;
 pub mod webhook;
 
@@ -27,3 +28,4 @@ pub use outside::{
     SecretError, deliver,
 };
 pub use run::run;
+pub use sharing::Sharing;
