@@ -58,7 +58,7 @@ pub struct BacktestArgs {
     /// One release: when it was over
     #[arg(long, value_name = "TIME", requires = "from")]
     to: Option<Timestamp>,
-    /// Label that told the versions of one workload apart, such as pod_template_hash
+    /// Label that told the versions of one workload apart, such as `pod_template_hash`
     #[arg(long, value_name = "LABEL", requires_all = ["primary", "canary", "from"])]
     by: Option<String>,
     /// The label's value of the version before
@@ -78,7 +78,7 @@ enum Format {
     Json,
 }
 
-const EXAMPLES: &str = r#"Examples:
+const EXAMPLES: &str = r"Examples:
   # every release of the last week, as the operator's own metrics tell of them
   haldane backtest canary.yaml --metrics-server http://localhost:9090
 
@@ -89,7 +89,7 @@ const EXAMPLES: &str = r#"Examples:
 Queries of your own tell versions apart by {{ variables.LABEL }}.
 
 Exit status: 0 when the policy was replayed, 1 when a question failed, 2 when the manifests cannot be
-used."#;
+used.";
 
 /// Why nothing was replayed: lines for the user, and the exit status.
 struct Failure(u8, Vec<String>);
