@@ -16,6 +16,7 @@ pub mod publish;
 pub mod query;
 mod reading;
 mod run;
+mod sharing;
 mod text;
 pub mod webhook;
 
@@ -26,3 +27,4 @@ pub use outside::{
     SecretError, deliver,
 };
 pub use run::run;
+pub use sharing::Sharing;
