@@ -10,6 +10,7 @@ mod egress;
 pub mod judging;
 pub mod look;
 pub mod metrics;
+mod native;
 mod network;
 mod outside;
 pub mod publish;
