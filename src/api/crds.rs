@@ -170,10 +170,44 @@ mod tests {
         }
     }
 
+    /// The messages that a schema computes.
+    fn computed(node: &Value, found: &mut Vec<String>) {
+        match node {
+            Value::Object(fields) => {
+                let message = fields.get("messageExpression").and_then(Value::as_str);
+                found.extend(message.map(str::to_owned));
+                fields.values().for_each(|field| computed(field, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| computed(item, found)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+
+    #[test]
+    fn computed_messages_have_no_placeholder_that_the_server_would_refuse() {
+        let mut messages = Vec::new();
+        computed(&schema("Canary"), &mut messages);
+        assert!(messages.len() > 20, "{}", messages.len());
+        for message in messages {
+            let placeholders = message.matches('%').count();
+            assert_eq!(placeholders, message.matches("%s").count(), "{message}");
+        }
+    }
+
     #[test]
     fn status_with_every_field_is_kept_by_the_schema() {
         let schema = crate::schema::Schema::read(&schema("Canary")).unwrap();
         let time = "2026-01-02T03:04:05Z";
+        let judge = json!({
+            "verdict": "Fail", "message": "m", "time": time, "step": "20 %",
+            "stepStarted": time, "extended": true, "held": true, "evidence": 351.5,
+            "requestsNeeded": 120.5, "secondsNeeded": 12.5, "config": "c", "state": "{}",
+            "metrics": [{
+                "name": "latency", "bound": 250.5, "canaryRequests": 1.5, "canaryBad": 2.5,
+                "primaryRequests": 3.5, "primaryBad": 4.5, "ratio": 1.5, "ratioLow": 0.5,
+                "ratioHigh": 2.5, "evidence": 3.5,
+            }],
+        });
         let status = json!({
             "phase": "Progressing", "failedChecks": 1, "canaryWeight": 10, "iterations": 2,
             "trackedConfigs": {"configmap/a": "0123456789abcdef"},
@@ -186,6 +220,7 @@ mod tests {
             }],
             "observedGeneration": 3, "step": 2, "checks": 4, "haltReason": "h",
             "metrics": [{"name": "n", "value": 99.5, "bound": ">= 99", "verdict": "Pass"}],
+            "judge": judge,
             "nextCheckTime": time, "startedTime": time, "paused": true,
             "notices": [{
                 "warning": true, "message": "m", "postRollout": true,

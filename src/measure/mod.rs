@@ -11,6 +11,7 @@ pub mod history;
 pub mod judging;
 pub mod look;
 pub mod metrics;
+mod native;
 mod network;
 mod outside;
 pub mod publish;

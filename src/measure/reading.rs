@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::plan::{MetricQuery, Outcome};
 
-use super::{QueryError, Sample, metrics::NO_VALUES, text};
+use super::{QueryError, Sample, metrics::NO_VALUES, native, text};
 
 /// Most bytes that are read of an answer.
 pub(super) const LIMIT: usize = 1024 * 1024;
@@ -47,11 +47,35 @@ pub(super) fn samples(status: u16, body: &[u8]) -> Result<Vec<Sample>, QueryErro
     }
 }
 
+/// Reads the answer to a query of counters: as [`samples`], native histograms included.
+///
+/// # Errors
+/// As [`samples`].
+pub(super) fn counters(status: u16, body: &[u8]) -> Result<Vec<Sample>, QueryError> {
+    with_native(samples(status, body), body)
+}
+
+fn with_native(
+    read: Result<Vec<Sample>, QueryError>,
+    body: &[u8],
+) -> Result<Vec<Sample>, QueryError> {
+    match read {
+        Err(QueryError::Unreadable(why)) => {
+            native::samples(body).ok_or(QueryError::Unreadable(why))
+        }
+        read => read,
+    }
+}
+
 /// Reads the answer to a range query: every value of every series.
 ///
 /// # Errors
 /// When the server reports an error, or the answer holds something other than series over time.
 pub(super) fn ranges(status: u16, body: &[u8]) -> Result<Vec<Sample>, QueryError> {
+    with_native(numbers_over_time(status, body), body)
+}
+
+fn numbers_over_time(status: u16, body: &[u8]) -> Result<Vec<Sample>, QueryError> {
     let Data::Matrix(series) = contents(status, body, RANGE_LIMIT)? else {
         return Err(QueryError::Unreadable("it holds no series over time"));
     };

@@ -111,13 +111,13 @@ impl Outside for Sharing {
         self.ask(question, query.at).boxed()
     }
 
+    /// Each release looks back at a primary of its own: there is nothing to share.
     fn range_query<'a>(&'a self, query: RangeQuery<'a>) -> BoxFuture<'a, Answer> {
         let turn = self.server(&query.server.address);
-        async move {
+        Box::pin(async move {
             let _turn = turn.acquire_owned().await.ok();
             self.outside.range_query(query).await
-        }
-        .boxed()
+        })
     }
 
     fn post<'a>(&'a self, post: &'a Post) -> BoxFuture<'a, Result<Reply, PostError>> {

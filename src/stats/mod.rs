@@ -41,4 +41,5 @@ pub use finding::{Detail, Finding, Needs, Outcome, Verdict};
 pub use judge::{Judge, ResumeError};
 pub use lines::{LineError, judge_lines};
 pub use look::{Look, Reading, Side, StepId};
+pub use sentence::needs;
 pub use state::JudgeState;

@@ -99,17 +99,12 @@ fn outlook(needs: &Needs, withheld: &[String]) -> String {
         Outcome::Pass => "to pass",
         Outcome::Fail => "to roll back",
     });
-    let forecast = match (outcome, needs.requests, needs.seconds) {
-        (Some(outcome), Some(requests), Some(seconds)) => {
-            format!(
-                "needs about {requests:.0} more requests, about {} at this rate, {outcome}",
-                Spell(seconds)
-            )
+    let forecast = match outcome.zip(needs.requests) {
+        Some((outcome, requests)) if needs.seconds.is_some() => {
+            format!("{}, {outcome}", self::needs(requests, needs.seconds))
         }
-        (Some(outcome), Some(requests), None) => {
-            format!("needs about {requests:.0} more requests {outcome}")
-        }
-        (Some(_) | None, _, _) => "no decision in sight".to_owned(),
+        Some((outcome, requests)) => format!("{} {outcome}", self::needs(requests, None)),
+        None => "no decision in sight".to_owned(),
     };
     let reasons: Vec<String> = withheld
         .iter()
@@ -122,6 +117,15 @@ fn outlook(needs: &Needs, withheld: &[String]) -> String {
         forecast
     } else {
         format!("{forecast}; no pass while {}", reasons.join(" and "))
+    }
+}
+
+/// What a decision still needs, as people say it: so many requests, and about so many seconds.
+pub fn needs(requests: f64, seconds: Option<f64>) -> String {
+    let requests = format!("needs about {requests:.0} more requests");
+    match seconds {
+        Some(seconds) => format!("{requests}, about {} at this rate", Spell(seconds)),
+        None => requests,
     }
 }
 

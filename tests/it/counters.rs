@@ -34,6 +34,9 @@ pub enum Server {
     Stuck(Timestamp),
 }
 
+/// Totals by workload and image.
+type All = BTreeMap<(&'static str, String), Totals>;
+
 /// Requests by version since the begin, as real numbers: exact, whenever they are asked for.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
@@ -44,8 +47,8 @@ pub struct Counters {
     /// Versions whose requests take twice the time.
     pub slow: Vec<String>,
     pub server: Server,
-    /// Totals of each version over time, by workload and image.
-    history: Vec<(Timestamp, BTreeMap<(&'static str, String), Totals>)>,
+    /// Totals over time.
+    history: Vec<(Timestamp, All)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,7 +85,7 @@ impl Counters {
     }
 
     /// The totals at a time, in a straight line between what was written down.
-    fn at(&self, time: Timestamp) -> BTreeMap<(&'static str, String), Totals> {
+    fn at(&self, time: Timestamp) -> All {
         let time = match self.server {
             Server::Stuck(since) => time.min(since),
             Server::Answers | Server::Down | Server::Silent | Server::NoCanary => time,

@@ -1,6 +1,7 @@
 //! Releases that are judged against the live primary.
 
 use haldane::api::{Phase, judge_status::JudgeVerdict};
+use proptest::prelude::*;
 
 use crate::{counters::Server, fixtures::initialized, toy::Toy};
 
@@ -306,4 +307,58 @@ fn look_costs_one_write_at_most_and_none_when_nothing_moved() {
     let before = toy.writes;
     toy.run(300);
     assert_eq!(toy.writes, before, "{}", toy.story());
+}
+
+/// What happens while a release is judged.
+#[derive(Clone, Debug)]
+enum Event {
+    Time(i64),
+    Restart,
+    Server(Server),
+    Pause,
+    Resume,
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        4 => (1_i64..90).prop_map(Event::Time),
+        2 => Just(Event::Restart),
+        1 => prop::sample::select(vec![Server::Down, Server::Silent, Server::NoCanary])
+            .prop_map(Event::Server),
+        2 => Just(Event::Server(Server::Answers)),
+        1 => Just(Event::Pause),
+        1 => Just(Event::Resume),
+    ];
+    prop::collection::vec(event, 0..12)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// Whatever happens to operator and metrics server: who is bad is never promoted, who is as
+    /// good as the primary is never rolled back, and each gets its verdict in the end.
+    #[test]
+    fn judged_release_gets_its_verdict_whatever_happens(
+        is_bad: bool, requests_per_second in 50.0..2000.0_f64, events in events(),
+    ) {
+        let change = "{analysis: {interval: 30s, stepWeight: null, maxWeight: null, stepWeights: \
+                      [20, 50], judge: {undecided: {extend: 1000}}}}";
+        let errors = if is_bad { 0.03 } else { 0.001 };
+        let mut toy = released(change, requests_per_second, errors);
+        for event in events {
+            match event {
+                Event::Time(seconds) => toy.run(seconds),
+                Event::Restart => toy.crash(),
+                Event::Server(server) => toy.counters.server = server,
+                Event::Pause => toy.request("pause"),
+                Event::Resume => toy.request("resume"),
+            }
+        }
+        toy.counters.server = Server::Answers;
+        toy.request("resume");
+        let over = |toy: &Toy| matches!(toy.phase(), Phase::Succeeded | Phase::Failed);
+        toy.run_until("a verdict", over);
+        let wanted = if is_bad { Phase::Failed } else { Phase::Succeeded };
+        prop_assert_eq!(toy.phase(), wanted, "{}", toy.story());
+    }
 }

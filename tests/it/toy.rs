@@ -379,12 +379,34 @@ impl Toy {
         self.quiet_since = plan.quiet.then(|| self.quiet_since.unwrap_or(self.now));
         self.wake = plan.wake;
         self.ready_since.clone_from(&snapshot.ready_since);
+        self.assert_judged(&snapshot, &plan);
         if let Err(stop) = self.carry_out(&snapshot, &plan) {
             self.dirty = true;
             if stop == Stop::Crash {
                 self.crash();
             }
         }
+    }
+
+    /// Where there is a judge, more users get the canary only by a pass, or as a person says.
+    fn assert_judged(&self, snapshot: &Snapshot, plan: &Plan) {
+        let spec = &snapshot.canary.spec;
+        let (Some(before), Some(next)) = (&snapshot.canary.status, &plan.status) else {
+            return;
+        };
+        let rises = before.canary_weight > 0 && next.canary_weight > before.canary_weight;
+        let promotes = before.phase.is_analysed() && next.phase == Phase::Promoting;
+        let by_hand =
+            spec.skip_analysis.unwrap_or_default() || self.ledger.requested.contains("promote");
+        let passed = plan
+            .notices
+            .iter()
+            .any(|n| n.message.starts_with("Judge passed"));
+        assert!(
+            spec.analysis.judge.is_none() || by_hand || passed || !(rises || promotes),
+            "J1: a step that no pass allowed\n{}",
+            self.story()
+        );
     }
 
     fn carry_out(&mut self, snapshot: &Snapshot, plan: &Plan) -> Result<(), Stop> {

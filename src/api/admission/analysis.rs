@@ -35,7 +35,7 @@ const FACTOR: super::Ask = Rule(R {
 const SLOWER: super::Ask = Rule(R {
     test: "self >= 0.0 && self <= 10.0",
     found: Format("%s", "self"),
-    action: "write a share of time from 0 to 10, such as 0.08 for 8 % slower",
+    action: "write a share of time from 0 to 10, such as 0.08",
     at: None,
 });
 

@@ -381,6 +381,6 @@ fn judged(
         (JudgeVerdict::Pass, None) => Judged::Undecided(format!(
             "the judge has seen no counter move since {time}; see that the metrics server scrapes              the pods and that they get requests"
         )),
-        (JudgeVerdict::Undecided, None) => Judged::Undecided(found),
+        (JudgeVerdict::Undecided, None) => Judged::Undecided(record::doubt(record)),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     api::judge_status::{JudgeStatus, JudgeVerdict, JudgedMetric},
     stats::{
-        Finding, Judge, JudgeConfig, MetricKind, Reading, Verdict,
+        self, Finding, Judge, JudgeConfig, MetricKind, Reading, Verdict,
         config::{Compare, MetricConfig},
     },
 };
@@ -61,9 +61,11 @@ pub(super) fn write(
         (Verdict::Pass, None) => JudgeVerdict::Pass,
         (Verdict::Pass, Some(_)) | (Verdict::Undecided { .. }, _) => JudgeVerdict::Undecided,
     };
-    (record.requests_needed, record.seconds_needed) = match &finding.verdict {
-        Verdict::Undecided { needs, .. } => (needs.requests, needs.seconds.map(f64::ceil)),
-        Verdict::Fail { .. } | Verdict::Pass => (None, None),
+    (record.requests_needed, record.seconds_needed) = match (&finding.verdict, &missing) {
+        (Verdict::Undecided { needs, withheld }, None) if withheld.is_empty() => {
+            (needs.requests, needs.seconds.map(f64::ceil))
+        }
+        (Verdict::Undecided { .. } | Verdict::Fail { .. } | Verdict::Pass, _) => (None, None),
     };
     record.message = match missing {
         Some(missing) if record.verdict == JudgeVerdict::Undecided => missing,
@@ -80,6 +82,18 @@ pub(super) fn write(
         })
         .collect();
     record.state = serde_json::to_string(judge.state()).ok();
+}
+
+/// Why a step may not end yet.
+pub(super) fn doubt(record: &JudgeStatus) -> String {
+    match record.requests_needed {
+        Some(requests) => format!(
+            "the judge is undecided: {}",
+            stats::needs(requests, record.seconds_needed)
+        ),
+        None if record.message.starts_with("the judge") => record.message.clone(),
+        None => format!("the judge is undecided: {}", record.message),
+    }
 }
 
 /// The counts of the stream with the most evidence.
