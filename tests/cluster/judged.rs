@@ -1,12 +1,18 @@
 //! Releases that are judged against the live primary, by a real Prometheus and real counters.
 
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+};
+
 use haldane::{
     api::{Phase, judge_status::JudgeVerdict},
     object::Kind,
 };
-use serde_json::json;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 
-use crate::kit::{CanaryManifest, Flow, Operator, Scene, canary};
+use crate::kit::{CanaryManifest, Flow, Operator, Scene, canary, cluster, program};
 
 /// Five percent, judged after each scrape, and no threshold.
 fn policy() -> CanaryManifest {
@@ -25,6 +31,30 @@ fn flows(requests_per_second: f64, errors: f64, canary_errors: f64) -> [Flow; 2]
     [side(0.05, canary_errors), side(0.95, errors)]
 }
 
+/// What the policy of a Canary would have decided on what was seen since a time.
+fn backtest(canary: &Value, from: Timestamp) -> Value {
+    let mut child = Command::new(program())
+        .args(["backtest", "-", "--format", "json"])
+        .args(["--metrics-server", &cluster().prometheus])
+        .args([
+            "--from",
+            &from.to_string(),
+            "--to",
+            &Timestamp::now().to_string(),
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(canary.to_string().as_bytes()).unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let all: Value = serde_json::from_slice(&output.stdout).unwrap();
+    all[0]["releases"][0].clone()
+}
+
 #[tokio::test]
 #[ignore = "needs a control plane (tests/run.sh)"]
 async fn tenfold_errors_at_five_percent_are_rolled_back_within_the_step() {
@@ -38,8 +68,12 @@ async fn tenfold_errors_at_five_percent_are_rolled_back_within_the_step() {
     let [canary, primary] = flows(10_000.0, 0.001, 0.01);
     scene.flows(canary, primary);
 
+    let began = Timestamp::now();
     scene.release("podinfo:2").await;
     let canary = scene.reaches(Phase::Failed).await;
+    let replayed = backtest(&scene.get(Kind::Canary, "podinfo").await, began);
+    assert_eq!(replayed["judge"]["decision"], "rolledBack", "{replayed}");
+    assert_eq!(replayed["thresholds"], json!(null), "none in the Canary");
 
     let judge = canary.status.unwrap().judge.unwrap();
     assert_eq!(judge.verdict, JudgeVerdict::Fail, "{judge:?}");
@@ -63,8 +97,11 @@ async fn healthy_release_of_little_traffic_is_extended_and_not_rolled_back() {
     let [canary, primary] = flows(40.0, 0.02, 0.02);
     scene.flows(canary, primary);
 
+    let began = Timestamp::now();
     scene.release("podinfo:2").await;
     scene.told("waiting for a person").await;
+    let replayed = backtest(&scene.get(Kind::Canary, "podinfo").await, began);
+    assert_eq!(replayed["judge"]["decision"], "held", "{replayed}");
     let held = scene
         .becomes("podinfo", "is held", |c| {
             c.status

@@ -11,7 +11,8 @@ mod prometheus;
 mod scene;
 
 pub use canary::{CanaryManifest, canary, deployment, workload};
+pub use cluster::cluster;
 pub use hooks::Hooks;
-pub use operator::Operator;
+pub use operator::{Operator, program};
 pub use prometheus::{Flow, Prometheus};
 pub use scene::Scene;

@@ -23,6 +23,11 @@ pub struct Operator {
     port: u16,
 }
 
+/// The program under test.
+pub fn program() -> String {
+    std::env::var("HALDANE_TEST_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_haldane").to_owned())
+}
+
 /// A port of this host that nobody listens on, below the range that clients are given.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -64,11 +69,9 @@ impl Operator {
             .open(log(namespace))
             .unwrap();
         let port = free_port();
-        let program = std::env::var("HALDANE_TEST_BIN")
-            .unwrap_or_else(|_| env!("CARGO_BIN_EXE_haldane").to_owned());
         let mut command = Command::new("setpriv");
         command
-            .args(["--pdeathsig", "KILL", "--", &program, "run"])
+            .args(["--pdeathsig", "KILL", "--", &program(), "run"])
             .args(["--kubeconfig", kubeconfig])
             .args(["--namespace", namespace])
             .args(["--drain", "1s", "--allow-loopback"])
