@@ -358,7 +358,7 @@ pub(super) fn enter_step(s: &Snapshot, facts: &Facts, status: &mut CanaryStatus)
 
 fn blindness(why: &str) -> String {
     format!(
-        "the judge cannot read the counters ({why}); correct spec.metricsServer or the metric's          query, or bring the server back"
+        "the judge cannot read the counters ({why}); correct spec.metricsServer or the metric's query, or bring the server back"
     )
 }
 
@@ -379,7 +379,7 @@ fn judged(
         (JudgeVerdict::Pass | JudgeVerdict::Undecided, Some(problem)) => Judged::Undecided(problem),
         (JudgeVerdict::Pass, None) if is_fresh && record.step == step => Judged::Pass(found),
         (JudgeVerdict::Pass, None) => Judged::Undecided(format!(
-            "the judge has seen no counter move since {time}; see that the metrics server scrapes              the pods and that they get requests"
+            "the judge has seen no counter move since {time}; see that the metrics server scrapes the pods and that they get requests"
         )),
         (JudgeVerdict::Undecided, None) => Judged::Undecided(record::doubt(record)),
     }
