@@ -137,6 +137,9 @@ pub struct Frame {
     pub step: i32,
     /// What a check found, by metric, in the frame in which it became known; else empty.
     pub checks: Vec<MetricStatus>,
+    /// What the judge has found so far, while it judges.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge: Option<String>,
     /// What users saw of the old version.
     pub stable: Option<Impression>,
     /// What users saw of the new version.
@@ -487,6 +490,10 @@ impl<'a> Recorder<'a> {
             weight: status.canary_weight,
             step: status.step.unwrap_or_default(),
             checks,
+            judge: status
+                .judge
+                .filter(|_| status.phase.is_analysed())
+                .map(|judge| judge.message),
             stable,
             release,
             events: std::mem::take(&mut self.told),
