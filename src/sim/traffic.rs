@@ -11,14 +11,12 @@ use super::{
     Dice,
     controllers::Behaviours,
     meter::Meter,
+    paths::{Paths, Way},
     prometheus::Prometheus,
     server::ApiServer,
     view::{Backend, View},
 };
-use crate::{
-    clock::Clock,
-    route::istio::eval::{Forwarding, Request, Share},
-};
+use crate::{clock::Clock, route::istio::eval::Request};
 
 /// Seconds of the past that rates and percentiles are shown over.
 const WINDOW: usize = 10;
@@ -27,7 +25,7 @@ const WINDOW: usize = 10;
 const NOT_FOUND_PERCENT: f64 = 0.1;
 
 /// An application that users come to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Application {
     /// Namespace.
     pub namespace: String,
@@ -62,10 +60,23 @@ pub struct Impression {
     pub p99_ms: f64,
 }
 
+/// What users saw of an image in one second.
 #[derive(Clone, Debug, Default)]
 struct Second {
     failed: usize,
     times: Vec<f64>,
+}
+
+/// A pod that can answer, and what it counted.
+struct Pod {
+    backend: Backend,
+    /// The place of its image among those that were ever seen.
+    image: usize,
+    meter: Meter,
+    /// Probability, this second, that it answers with an error.
+    failing: f64,
+    /// What became of its requests this second.
+    second: Totals,
 }
 
 /// Users, proxies and pods.
@@ -79,11 +90,17 @@ pub struct Traffic {
     applications: Vec<Application>,
     loads: Vec<Application>,
     views: VecDeque<Arc<View>>,
-    meters: BTreeMap<String, Meter>,
-    totals: BTreeMap<String, Totals>,
-    recent: VecDeque<BTreeMap<String, Second>>,
+    /// The API server's revision at the last look.
+    looked: u64,
     /// Whether the last view no longer says how versions behave.
     stale: bool,
+    paths: Option<Paths>,
+    /// Those of the last view, by UID.
+    pods: BTreeMap<String, Pod>,
+    totals: BTreeMap<String, Totals>,
+    images: Vec<String>,
+    /// By second, and by the place of the image.
+    recent: VecDeque<Vec<Second>>,
 }
 
 impl Traffic {
@@ -106,16 +123,20 @@ impl Traffic {
             applications: Vec::new(),
             loads: Vec::new(),
             views: VecDeque::new(),
-            meters: BTreeMap::new(),
-            totals: BTreeMap::new(),
-            recent: VecDeque::new(),
+            looked: 0,
             stale: false,
+            paths: None,
+            pods: BTreeMap::new(),
+            totals: BTreeMap::new(),
+            images: Vec::new(),
+            recent: VecDeque::new(),
         }
     }
 
     /// Users come to an application from now on.
     pub fn open(&mut self, application: Application) {
         self.applications.push(application);
+        self.paths = None;
     }
 
     /// Users make so many requests each second from now on.
@@ -132,7 +153,10 @@ impl Traffic {
 
     /// The load tests under way; what becomes of their requests concerns no user.
     pub fn set_loads(&mut self, loads: Vec<Application>) {
-        self.loads = loads;
+        if self.loads != loads {
+            self.loads = loads;
+            self.paths = None;
+        }
     }
 
     /// What became of all requests, by image; of those that reached no pod, by the empty text.
@@ -142,65 +166,180 @@ impl Traffic {
 
     /// What users saw of an image in the last seconds; nothing when it had no requests.
     pub fn impression(&self, image: &str) -> Option<Impression> {
-        let seconds = self.recent.iter().filter_map(|second| second.get(image));
+        let image = self.images.iter().position(|known| known == image)?;
         let (mut failed, mut times) = (0, Vec::new());
-        for second in seconds {
+        for second in self.recent.iter().filter_map(|second| second.get(image)) {
             failed += second.failed;
             times.extend_from_slice(&second.times);
         }
-        times.sort_by(f64::total_cmp);
-        let last = times.len().checked_sub(1)?;
-        let p99 = times.get(last - last / 100)?;
+        let requests = times.len();
+        let last = requests.checked_sub(1)?;
+        let (_, p99, _) = times.select_nth_unstable_by(last - last / 100, f64::total_cmp);
         Some(Impression {
-            requests: times.len(),
-            success_percent: 100.0 - percent(failed, times.len()),
+            requests,
+            success_percent: 100.0 - percent(failed, requests),
             p99_ms: *p99,
         })
     }
 
     /// One second of traffic.
     pub fn tick(&mut self) {
+        let now = self.view();
+        self.views.push_back(Arc::clone(&now));
+        while self.views.len() > self.lag + 1 {
+            self.views.pop_front();
+        }
+        let seen = self.views.front().unwrap_or(&now);
+        if !matches!(&self.paths, Some(paths) if paths.hold(seen, &now)) {
+            let applications = self.applications.iter().chain(&self.loads);
+            let paths = Paths::new(seen, &now, applications);
+            self.follow_pods(&now);
+            self.paths = Some(paths);
+        }
+        self.begin_second();
+        let Some(paths) = &self.paths else { return };
+        let Some(latest) = self.recent.back_mut() else {
+            return;
+        };
+        let mut round = Round {
+            dice: &mut self.dice,
+            pods: self.pods.values_mut().collect(),
+            latest,
+            dropped: 0,
+        };
+        let users = self.applications.iter().map(|a| (a, true));
+        let loads = self.loads.iter().map(|a| (a, false));
+        for ((application, counts), ways) in users.chain(loads).zip(paths.ways()) {
+            for _ in 0..application.requests_per_second {
+                let kind = round.kind_of(application);
+                if let Some(way) = ways.get(kind) {
+                    round.request(way, counts);
+                }
+            }
+        }
+        let dropped = round.dropped;
+        if dropped > 0 {
+            self.totals.entry(String::new()).or_default().dropped += dropped;
+        }
+        self.add_up();
+    }
+
+    /// The cluster as it is now.
+    fn view(&mut self) -> Arc<View> {
+        let revision = self.server.revision();
+        let changed = || {
+            let changes = self.server.changes_since(self.looked);
+            changes
+                .iter()
+                .any(|change| View::depends_on(&change.resource))
+        };
         let view = match self.views.back() {
-            Some(view) if view.revision == self.server.revision() && !self.stale => {
+            Some(view) if !self.stale && (revision == self.looked || !changed()) => {
                 Arc::clone(view)
             }
             _ => Arc::new(View::of(&self.server, &self.behaviours)),
         };
-        self.stale = false;
-        self.views.push_back(Arc::clone(&view));
-        while self.views.len() > self.lag + 1 {
-            self.views.pop_front();
-        }
-        let seen = self
-            .views
-            .front()
-            .map_or_else(|| Arc::clone(&view), Arc::clone);
-        self.recent.push_back(BTreeMap::new());
-        if self.recent.len() > WINDOW {
-            self.recent.pop_front();
-        }
-        self.follow_pods(&view);
-        let users = self.applications.clone().into_iter().map(|a| (a, true));
-        let loads = self.loads.clone().into_iter().map(|a| (a, false));
-        for (application, counts) in users.chain(loads).collect::<Vec<_>>() {
-            let plain = Request {
-                authority: application.host.clone(),
-                ..Request::get("/")
-            };
-            let mut routes = vec![seen.route(&application, &plain)];
-            for (_, request) in &application.special {
-                routes.push(seen.route(&application, request));
+        (self.looked, self.stale) = (revision, false);
+        view
+    }
+
+    /// Pods that are gone have their series ended, and new ones start to count.
+    fn follow_pods(&mut self, view: &View) {
+        let mut prometheus = self
+            .prometheus
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for backend in view.pods.values() {
+            if let Some(pod) = self.pods.get_mut(&backend.uid) {
+                pod.backend.clone_from(backend);
+                continue;
             }
-            for _ in 0..application.requests_per_second {
-                let kind = self.kind_of(&application);
-                let Some(route) = routes.get(kind) else {
-                    continue;
-                };
-                self.request(&application.namespace, &seen, &view, route, counts);
+            let known = self.images.iter().position(|image| *image == backend.image);
+            let image = known.unwrap_or_else(|| {
+                self.images.push(backend.image.clone());
+                self.images.len() - 1
+            });
+            let pod = Pod {
+                backend: backend.clone(),
+                image,
+                meter: Meter::new(&backend.subject, &mut prometheus),
+                failing: 0.0,
+                second: Totals::default(),
+            };
+            self.pods.insert(backend.uid.clone(), pod);
+        }
+        let at = self.clock.now().as_millisecond();
+        self.pods.retain(|uid, pod| {
+            let stays = view.pods.values().any(|backend| backend.uid == *uid);
+            if !stays {
+                pod.meter.end(&mut prometheus, at);
+            }
+            stays
+        });
+    }
+
+    /// Forgets what is no longer recent, and asks pods how they behave at their age.
+    fn begin_second(&mut self) {
+        let oldest = if self.recent.len() < WINDOW {
+            None
+        } else {
+            self.recent.pop_front()
+        };
+        let mut latest = oldest.unwrap_or_default();
+        for second in &mut latest {
+            second.failed = 0;
+            second.times.clear();
+        }
+        latest.resize_with(self.images.len(), Second::default);
+        self.recent.push_back(latest);
+        let now = self.clock.now();
+        for pod in self.pods.values_mut() {
+            let age = now.duration_since(pod.backend.since).as_secs_f64();
+            pod.failing = pod.backend.behaviour.error_percent_at(age) / 100.0;
+        }
+    }
+
+    /// Adds the second to the totals.
+    fn add_up(&mut self) {
+        for pod in self.pods.values_mut() {
+            let Totals { served, failed, .. } = std::mem::take(&mut pod.second);
+            if served + failed == 0 {
+                continue;
+            }
+            let image = &pod.backend.image;
+            if !self.totals.contains_key(image) {
+                self.totals.insert(image.clone(), Totals::default());
+            }
+            if let Some(totals) = self.totals.get_mut(image) {
+                totals.served += served;
+                totals.failed += failed;
             }
         }
     }
 
+    /// Prometheus reads the counters of all pods.
+    pub fn scrape(&self) {
+        let mut prometheus = self
+            .prometheus
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let at = self.clock.now().as_millisecond();
+        for pod in self.pods.values() {
+            pod.meter.scrape(&mut prometheus, at);
+        }
+    }
+}
+
+/// The requests of one second.
+struct Round<'a> {
+    dice: &'a mut Dice,
+    /// In order of their UIDs.
+    pods: Vec<&'a mut Pod>,
+    latest: &'a mut [Second],
+    dropped: u64,
+}
+
+impl Round<'_> {
     /// Which kind of request the next one is: 0 for a plain one.
     fn kind_of(&mut self, application: &Application) -> usize {
         if application.special.is_empty() {
@@ -216,119 +355,42 @@ impl Traffic {
         0
     }
 
-    fn request(
-        &mut self,
-        namespace: &str,
-        seen: &View,
-        now: &View,
-        route: &Forwarding,
-        counts: bool,
-    ) {
-        let to = self.draw(&route.shares);
-        let backend = to.and_then(|host| self.backend(namespace, host, seen, now));
-        self.serve(backend, counts);
-        for mirror in &route.mirrors {
-            if self.dice.chance(mirror.percent / 100.0)
-                && let Some(backend) = self.backend(namespace, &mirror.host, seen, now)
+    fn request(&mut self, way: &Way, counts: bool) {
+        let pods = way.draw(self.dice);
+        let pod = pods.and_then(|pods| pods.draw(self.dice));
+        self.serve(pod, counts);
+        for (percent, pods) in &way.mirrors {
+            if self.dice.chance(percent / 100.0)
+                && let Some(pod) = pods.draw(self.dice)
             {
                 // A copy: its answer reaches nobody.
-                self.serve(Some(backend), false);
+                self.serve(Some(pod), false);
             }
         }
     }
 
-    fn draw<'a>(&mut self, shares: &'a [Share]) -> Option<&'a str> {
-        if let [only] = shares {
-            return Some(&only.host);
-        }
-        let mut drawn = 100.0 * self.dice.fraction();
-        for share in shares {
-            if drawn < share.percent {
-                return Some(&share.host);
-            }
-            drawn -= share.percent;
-        }
-        shares.last().map(|share| share.host.as_str())
-    }
-
-    /// The pod that a proxy chooses, if it still runs.
-    fn backend<'a>(
-        &mut self,
-        namespace: &str,
-        host: &str,
-        seen: &View,
-        now: &'a View,
-    ) -> Option<&'a Backend> {
-        let pods = seen.endpoints(namespace, host);
-        let count = u64::try_from(pods.len()).unwrap_or_default();
-        let index = self.dice.roll().checked_rem(count)?;
-        let pod = pods.get(usize::try_from(index).unwrap_or_default())?;
-        now.pods.get(pod)
-    }
-
-    fn serve(&mut self, backend: Option<&Backend>, counts: bool) {
-        let Some(backend) = backend else {
-            if counts {
-                self.totals.entry(String::new()).or_default().dropped += 1;
-            }
+    fn serve(&mut self, pod: Option<usize>, counts: bool) {
+        let Some(pod) = pod.and_then(|pod| self.pods.get_mut(pod)) else {
+            self.dropped += u64::from(counts);
             return;
         };
-        let behaviour = &backend.behaviour;
-        let age = self.clock.now().duration_since(backend.since).as_secs_f64();
-        let failed = self.dice.chance(behaviour.error_percent_at(age) / 100.0);
+        let failed = self.dice.chance(pod.failing);
         let code = if failed {
             2
         } else {
             usize::from(self.dice.chance(NOT_FOUND_PERCENT / 100.0))
         };
+        let behaviour = &pod.backend.behaviour;
         let time = behaviour.latency_ms * (behaviour.latency_spread * self.dice.normal()).exp();
-        if let Some(meter) = self.meters.get_mut(&backend.uid) {
-            meter.count(code, time);
-        }
+        pod.meter.count(code, time);
         if !counts {
             return;
         }
-        let totals = self.totals.entry(backend.image.clone()).or_default();
-        totals.served += u64::from(!failed);
-        totals.failed += u64::from(failed);
-        if let Some(second) = self.recent.back_mut() {
-            let second = second.entry(backend.image.clone()).or_default();
+        pod.second.served += u64::from(!failed);
+        pod.second.failed += u64::from(failed);
+        if let Some(second) = self.latest.get_mut(pod.image) {
             second.failed += usize::from(failed);
             second.times.push(time);
-        }
-    }
-
-    /// New pods start to count, and those that are gone have their series ended.
-    fn follow_pods(&mut self, view: &View) {
-        let mut prometheus = self
-            .prometheus
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        for backend in view.pods.values() {
-            if !self.meters.contains_key(&backend.uid) {
-                let meter = Meter::new(&backend.subject, &mut prometheus);
-                self.meters.insert(backend.uid.clone(), meter);
-            }
-        }
-        let at = self.clock.now().as_millisecond();
-        self.meters.retain(|uid, meter| {
-            let stays = view.pods.values().any(|backend| backend.uid == *uid);
-            if !stays {
-                meter.end(&mut prometheus, at);
-            }
-            stays
-        });
-    }
-
-    /// Prometheus reads the counters of all pods.
-    pub fn scrape(&self) {
-        let mut prometheus = self
-            .prometheus
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let at = self.clock.now().as_millisecond();
-        for meter in self.meters.values() {
-            meter.scrape(&mut prometheus, at);
         }
     }
 }

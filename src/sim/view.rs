@@ -9,19 +9,17 @@ use super::{
     behaviour::Behaviour,
     controllers::{self, Behaviours},
     meter::Subject,
-    server::{ApiServer, Object},
+    server::{ApiServer, Object, Resource},
     traffic::Application,
 };
 use crate::route::istio::eval::{Forwarding, Request, Share, forward};
 
 /// A namespace and a name.
-type Name = (String, String);
+pub type Name = (String, String);
 
 /// Routes, endpoints and pods at one moment.
 #[derive(Debug)]
 pub struct View {
-    /// The API server's revision.
-    pub revision: u64,
     /// Pods that can answer.
     pub pods: BTreeMap<Name, Backend>,
     routes: Vec<Arc<Object>>,
@@ -44,9 +42,16 @@ pub struct Backend {
 }
 
 impl View {
+    /// Whether a change of such an object can change the view.
+    pub fn depends_on(resource: &Resource) -> bool {
+        matches!(
+            resource.plural.as_str(),
+            "endpointslices" | "pods" | "replicasets" | "virtualservices"
+        )
+    }
+
     /// The cluster as it is now.
     pub fn of(server: &ApiServer, behaviours: &Behaviours) -> Self {
-        let revision = server.revision();
         let mut endpoints: BTreeMap<Name, Vec<Name>> = BTreeMap::new();
         for slice in server.list("discovery.k8s.io", "endpointslices", "") {
             let namespace = slice.namespace();
@@ -72,7 +77,6 @@ impl View {
             .filter_map(|pod| Some((pod.key(), Backend::of(server, behaviours, pod)?)))
             .collect();
         Self {
-            revision,
             pods,
             routes: server.list("networking.istio.io", "virtualservices", ""),
             endpoints,

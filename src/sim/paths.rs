@@ -1,0 +1,115 @@
+//! Where requests can go, for as long as routes, endpoints and pods stay as they are.
+
+use std::sync::Arc;
+
+use super::{
+    Dice,
+    traffic::Application,
+    view::{Name, View},
+};
+use crate::route::istio::eval::Request;
+
+/// Where the requests of all applications can go.
+pub struct Paths {
+    seen: Arc<View>,
+    now: Arc<View>,
+    /// By application, and by kind of request.
+    ways: Vec<Vec<Way>>,
+}
+
+/// Where requests of one kind can go.
+pub struct Way {
+    /// Shares in percent, and who gets them.
+    shares: Vec<(f64, Pods)>,
+    /// Shares in percent of which copies are made, and who gets the copies.
+    pub mirrors: Vec<(f64, Pods)>,
+}
+
+/// The pods behind a host, as proxies know them: each by its place among those that run, in order
+/// of UIDs, if it still does.
+pub struct Pods(Vec<Option<usize>>);
+
+impl Paths {
+    /// Ways to the pods that run `now`, by routes and endpoints that proxies have `seen`.
+    pub fn new<'a>(
+        seen: &Arc<View>,
+        now: &Arc<View>,
+        applications: impl Iterator<Item = &'a Application>,
+    ) -> Self {
+        let mut running: Vec<(&str, &Name)> = now
+            .pods
+            .iter()
+            .map(|(name, backend)| (backend.uid.as_str(), name))
+            .collect();
+        running.sort_unstable();
+        let place = |pod: &Name| running.iter().position(|(_, name)| *name == pod);
+        let ways = applications.map(|application| {
+            let plain = Request {
+                authority: application.host.clone(),
+                ..Request::get("/")
+            };
+            let pods = |host: &str| {
+                let known = seen.endpoints(&application.namespace, host);
+                Pods(known.iter().map(place).collect())
+            };
+            let way = |request: &Request| {
+                let to = seen.route(application, request);
+                Way {
+                    shares: to
+                        .shares
+                        .iter()
+                        .map(|to| (to.percent, pods(&to.host)))
+                        .collect(),
+                    mirrors: to
+                        .mirrors
+                        .iter()
+                        .map(|to| (to.percent, pods(&to.host)))
+                        .collect(),
+                }
+            };
+            let special = application.special.iter().map(|(_, request)| request);
+            std::iter::once(&plain).chain(special).map(way).collect()
+        });
+        Self {
+            ways: ways.collect(),
+            seen: Arc::clone(seen),
+            now: Arc::clone(now),
+        }
+    }
+
+    /// Whether nothing has changed.
+    pub fn hold(&self, seen: &Arc<View>, now: &Arc<View>) -> bool {
+        Arc::ptr_eq(&self.seen, seen) && Arc::ptr_eq(&self.now, now)
+    }
+
+    /// Ways by application, and by kind of request.
+    pub fn ways(&self) -> &[Vec<Way>] {
+        &self.ways
+    }
+}
+
+impl Way {
+    /// Who gets the next request.
+    pub fn draw(&self, dice: &mut Dice) -> Option<&Pods> {
+        if let [(_, only)] = self.shares.as_slice() {
+            return Some(only);
+        }
+        let mut drawn = 100.0 * dice.fraction();
+        for (percent, pods) in &self.shares {
+            if drawn < *percent {
+                return Some(pods);
+            }
+            drawn -= percent;
+        }
+        self.shares.last().map(|(_, pods)| pods)
+    }
+}
+
+impl Pods {
+    /// The pod that a proxy chooses, if it still runs.
+    pub fn draw(&self, dice: &mut Dice) -> Option<usize> {
+        let count = u64::try_from(self.0.len()).unwrap_or_default();
+        let index = dice.roll().checked_rem(count)?;
+        *self.0.get(usize::try_from(index).unwrap_or_default())?
+    }
+}
