@@ -174,6 +174,7 @@ impl<'a> Recorder<'a> {
                 .judge
                 .as_ref()
                 .filter(|_| self.status.phase.is_analysed())
+                .filter(|judge| judge.time > judge.step_started)
                 .map(|judge| judge.message.clone()),
             stable,
             release,
