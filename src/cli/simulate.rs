@@ -366,7 +366,7 @@ fn write_text(args: &SimulateArgs, scenario: &Scenario, tried: &[Tried]) -> io::
     out.flush()
 }
 
-/// What users saw when an event came.
+/// What users saw when an event came, and what the judge made of it.
 fn numbers(frame: &Frame) -> impl Iterator<Item = String> {
     let line = |version: &str, seen: Option<crate::sim::traffic::Impression>| {
         seen.map(|seen| {
@@ -378,9 +378,11 @@ fn numbers(frame: &Frame) -> impl Iterator<Item = String> {
     };
     // Before the new version has users there is nothing to compare.
     let both = frame.release.is_some();
+    let judge = frame.judge.iter().map(|found| format!("judge: {found}"));
     [line("old", frame.stable), line("new", frame.release)]
         .into_iter()
         .flatten()
+        .chain(judge)
         .filter(move |_| both)
 }
 

@@ -31,6 +31,9 @@ pub struct Frame {
     pub step: i32,
     /// What a check found, by metric, in the frame in which it became known; else empty.
     pub checks: Vec<MetricStatus>,
+    /// What the judge has found so far, while it judges.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge: Option<String>,
     /// What users saw of the old version.
     pub stable: Option<Impression>,
     /// What users saw of the new version.
@@ -166,6 +169,13 @@ impl<'a> Recorder<'a> {
             weight: self.status.canary_weight,
             step: self.status.step.unwrap_or_default(),
             checks,
+            judge: self
+                .status
+                .judge
+                .as_ref()
+                .filter(|_| self.status.phase.is_analysed())
+                .filter(|judge| judge.time > judge.step_started)
+                .map(|judge| judge.message.clone()),
             stable,
             release,
             events: std::mem::take(&mut self.told),

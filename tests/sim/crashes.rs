@@ -21,6 +21,16 @@ fn release(error_percent: f64) -> Release {
     release
 }
 
+/// The same, judged against the primary.
+fn judged(error_percent: f64) -> Release {
+    let mut judged = release(error_percent);
+    let analysis = &mut judged.manifests[1]["spec"]["analysis"];
+    analysis["metrics"] = json!([]);
+    analysis["judge"] = json!({ "undecided": { "extend": 1000 } });
+    judged.options.scenario.requests_per_second = 60;
+    judged
+}
+
 fn ends_the_same(release: &Release, stride: usize) {
     let report = enumerate(release, stride).unwrap();
     assert!(report.crashes > 10, "{} crashes", report.crashes);
@@ -38,8 +48,20 @@ fn rollback_ends_the_same_after_a_crash_at_some_writes() {
 }
 
 #[test]
+fn judged_promotion_ends_the_same_after_a_crash_at_some_writes() {
+    ends_the_same(&judged(0.0), 12);
+}
+
+#[test]
+fn judged_rollback_ends_the_same_after_a_crash_at_some_writes() {
+    ends_the_same(&judged(60.0), 4);
+}
+
+#[test]
 #[ignore = "takes minutes unless optimised; run with --release"]
 fn releases_end_the_same_after_a_crash_at_any_write() {
     ends_the_same(&release(0.0), 1);
     ends_the_same(&release(60.0), 1);
+    ends_the_same(&judged(0.0), 1);
+    ends_the_same(&judged(60.0), 1);
 }
