@@ -52,7 +52,7 @@ fn main() {
     let chosen = arguments.next().unwrap_or_default();
     let releases = [
         ("30 minutes, 40 requests/s", release("1m", 2, 40)),
-        ("30 minutes, 1 request/s", release("1m", 2, 1)),
+        ("30 minutes, 10 requests/s", release("1m", 2, 10)),
         ("3 minutes, 12 requests/s", release("10s", 10, 12)),
     ];
     for (name, release) in releases {

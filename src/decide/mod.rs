@@ -32,6 +32,7 @@ use facts::{Facts, Obstacle};
 
 /// What to do next. Same snapshot, same plan.
 pub fn decide(s: &Snapshot) -> Plan {
+    let _held = s.bodies();
     let mut d = Draft::new(s.canary.status.clone().unwrap_or_default());
     if s.canary.metadata.deletion_timestamp.is_some() {
         return terminate::terminate(s, d);

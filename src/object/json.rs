@@ -1,41 +1,93 @@
 //! JSON text that compares, hashes and prints the same whatever wrote it.
 
-use std::sync::Arc;
+use std::{
+    cmp::Ordering,
+    fmt,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 /// A JSON value as compact text with sorted keys: small to keep, exact to compare.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Json(Arc<str>);
+#[derive(Clone)]
+pub struct Json(Arc<Text>);
+
+struct Text {
+    text: Box<str>,
+    /// The value that the text was last read to, while somebody holds it.
+    value: Mutex<Weak<Value>>,
+}
 
 impl Json {
     /// The text of a value. Keys come out sorted, as `serde_json`'s map is a `BTreeMap`.
     pub fn of(value: &Value) -> Self {
-        Self(value.to_string().into())
+        Self(Arc::new(Text {
+            text: value.to_string().into(),
+            value: Mutex::default(),
+        }))
     }
 
-    /// The value again.
+    /// The value again, to be changed.
     pub fn value(&self) -> Value {
+        Arc::unwrap_or_clone(self.read())
+    }
+
+    /// The value again. It is read from the text only when nobody holds it, and gone with the last
+    /// who does.
+    pub fn read(&self) -> Arc<Value> {
+        // What a panic elsewhere left behind is whole: it is replaced at once.
+        let mut held = self.0.value.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(value) = held.upgrade() {
+            return value;
+        }
         // The text came from a value; `Null` cannot happen.
-        serde_json::from_str(&self.0).unwrap_or_default()
+        let value = Arc::new(serde_json::from_str(&self.0.text).unwrap_or_default());
+        *held = Arc::downgrade(&value);
+        value
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.0.text
     }
 
     /// First `bytes` bytes of the text's SHA-256, in hexadecimal.
     pub fn digest(&self, bytes: usize) -> String {
-        digest(self.0.as_bytes(), bytes)
+        digest(self.as_str().as_bytes(), bytes)
+    }
+}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Json").field(&self.as_str()).finish()
+    }
+}
+
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Json {}
+
+impl PartialOrd for Json {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Json {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
     }
 }
 
 impl Serialize for Json {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.value().serialize(serializer)
+        self.read().serialize(serializer)
     }
 }
 
@@ -96,6 +148,17 @@ mod tests {
             merge_diff(&old, &new),
             Some(json!({"drop": null, "list": [1], "deep": {"y": 3}, "add": true}))
         );
+    }
+
+    #[test]
+    fn value_is_read_once_while_it_is_held() {
+        let json = Json::of(&json!({"a": [1]}));
+        let held = json.read();
+        assert!(Arc::ptr_eq(&held, &json.clone().read()));
+        let mut changed = json.value();
+        changed["a"] = json!(2);
+        assert_eq!(*json.read(), json!({"a": [1]}));
+        assert_eq!(json.as_str(), r#"{"a":[1]}"#);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub use want::Want;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -85,73 +86,42 @@ pub struct Owner {
 }
 
 impl Object {
-    /// Reads an API object. `None` when name, uid or version are missing.
+    /// Reads an API object. `None` when its metadata cannot be read, or name, uid or version are
+    /// missing.
     pub fn read(kind: Kind, mut value: Value) -> Option<Self> {
-        let fields = value.as_object_mut()?;
+        let metadata = value.as_object_mut()?.remove("metadata")?;
+        Self::of(kind, serde_json::from_value(metadata).ok()?, value)
+    }
+
+    /// An API object of its metadata and the rest of it. `None` when name, uid or version are
+    /// missing.
+    pub fn of(kind: Kind, metadata: ObjectMeta, mut body: Value) -> Option<Self> {
+        let fields = body.as_object_mut()?;
         fields.remove("apiVersion");
         fields.remove("kind");
-        let metadata = fields.remove("metadata")?;
-        let text = |key: &str| metadata.get(key).and_then(Value::as_str).map(str::to_owned);
-        let time = |key: &str| text(key).and_then(|t| t.parse().ok());
-        let map = |key: &str| -> BTreeMap<String, String> {
-            metadata
-                .get(key)
-                .and_then(Value::as_object)
-                .into_iter()
-                .flatten()
-                .filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned())))
-                .collect()
-        };
-        let owners = metadata
-            .get("ownerReferences")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .map(|owner| {
-                let text = |key: &str| {
-                    owner
-                        .get(key)
-                        .and_then(Value::as_str)
-                        .unwrap_or_default()
-                        .to_owned()
-                };
-                Owner {
-                    kind: text("kind"),
-                    name: text("name"),
-                    uid: text("uid"),
-                    controller: owner
-                        .get("controller")
-                        .and_then(Value::as_bool)
-                        .unwrap_or_default(),
-                }
-            })
-            .collect();
-        let finalizers = metadata
-            .get("finalizers")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(|f| f.as_str().map(str::to_owned))
-            .collect();
+        let owners = metadata.owner_references.unwrap_or_default();
+        let owners = owners.into_iter().map(|owner| Owner {
+            kind: owner.kind,
+            name: owner.name,
+            uid: owner.uid,
+            controller: owner.controller.unwrap_or_default(),
+        });
         Some(Self {
             key: Key {
                 kind,
-                namespace: text("namespace").unwrap_or_default(),
-                name: text("name")?,
+                namespace: metadata.namespace.unwrap_or_default(),
+                name: metadata.name?,
             },
-            uid: text("uid")?,
-            resource_version: text("resourceVersion")?,
-            generation: metadata
-                .get("generation")
-                .and_then(Value::as_i64)
-                .unwrap_or_default(),
-            created: time("creationTimestamp"),
-            deleted: time("deletionTimestamp"),
-            labels: map("labels"),
-            annotations: map("annotations"),
-            owners,
-            finalizers,
-            body: Json::of(&value),
+            uid: metadata.uid?,
+            resource_version: metadata.resource_version?,
+            generation: metadata.generation.unwrap_or_default(),
+            created: metadata.creation_timestamp.map(|time| time.0),
+            deleted: metadata.deletion_timestamp.map(|time| time.0),
+            labels: metadata.labels.unwrap_or_default(),
+            annotations: metadata.annotations.unwrap_or_default(),
+            owners: owners.collect(),
+            finalizers: metadata.finalizers.unwrap_or_default(),
+            body: Json::of(&body),
         })
     }
 

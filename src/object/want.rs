@@ -78,7 +78,7 @@ impl Want {
 
     /// The merge patch that brings an existing object to what is wanted; `None` when it is there.
     pub fn patch(&self, existing: &Object) -> Option<Value> {
-        let observed = existing.body.value();
+        let observed = existing.body.read();
         let mut patch = Map::new();
         if let Some(Value::Object(change)) = self.change("", &observed, &self.body) {
             patch = change;

@@ -354,7 +354,7 @@ fn groups(object: &Object) -> Vec<Topic> {
             .into_iter()
             .collect(),
         Kind::Canary => {
-            let spec = object.body.value();
+            let spec = object.body.read();
             let text = |pointer: &str| {
                 spec.pointer(pointer)
                     .and_then(Value::as_str)
@@ -384,7 +384,7 @@ fn prune(mut object: Object) -> Object {
             object
                 .labels
                 .retain(|key, _| key == "kubernetes.io/service-name");
-            object.body = Json::of(&endpoints(&object.body.value()));
+            object.body = Json::of(&endpoints(&object.body.read()));
             object.generation = 0;
             object.resource_version.clear();
         }

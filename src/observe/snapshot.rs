@@ -6,6 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::{
     api::{AlertProvider, Canary, MetricTemplate},
@@ -91,6 +92,13 @@ impl Snapshot {
     /// The name of the Canary.
     pub fn name(&self) -> &str {
         self.canary.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// The bodies of all objects. While somebody holds them, none is read from its text again.
+    pub fn bodies(&self) -> Vec<Arc<Value>> {
+        let grouped = self.slices.values().flatten();
+        let objects = self.objects.values().chain(grouped);
+        objects.map(|object| object.body.read()).collect()
     }
 
     /// An object in the Canary's namespace.

@@ -228,14 +228,12 @@ fn map<A, B>(event: Event<A>, f: impl FnOnce(A) -> B) -> Event<B> {
 
 /// A cached object of what the API answered; `None` when it is not one.
 pub fn object_of(kind: Kind, object: DynamicObject) -> Option<Object> {
-    let mut metadata = object.metadata;
-    metadata.managed_fields = None;
-    let mut value = object.data;
-    if !value.is_object() {
-        value = json!({});
-    }
-    value["metadata"] = serde_json::to_value(metadata).ok()?;
-    Object::read(kind, value)
+    let body = if object.data.is_object() {
+        object.data
+    } else {
+        json!({})
+    };
+    Object::of(kind, object.metadata, body)
 }
 
 fn object_of_partial(kind: Kind, partial: PartialObjectMeta<DynamicObject>) -> Option<Object> {

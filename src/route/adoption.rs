@@ -29,7 +29,7 @@ pub(super) fn keep_original(route: &mut Want, existing: &Object, canary: &Canary
     let changes = route
         .patch(existing)
         .is_some_and(|patch| patch.get("spec").is_some());
-    if let Some(spec) = existing.body.value().get("spec")
+    if let Some(spec) = existing.body.read().get("spec")
         && changes
     {
         route

@@ -31,7 +31,7 @@ pub(super) fn reweigh(
     if traffic.ab {
         return None;
     }
-    let body = route.body.value();
+    let body = route.body.read();
     let mut spec = Map::new();
     for field in spelling.rules {
         let rules = body.get("spec").and_then(|spec| spec.get(field));

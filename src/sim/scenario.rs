@@ -378,27 +378,32 @@ mod tests {
             to_requests_per_second: 100,
             over_seconds: 10,
         };
-        assert_eq!(
-            [0, 5, 10, 99].map(|second| ramp.rate(20, second)),
-            [20, 60, 100, 100]
-        );
         let wave = Shape::Wave {
             percent: 50.0,
             every_seconds: 40,
         };
-        assert_eq!(
-            [0, 10, 20, 30].map(|second| wave.rate(20, second)),
-            [20, 30, 20, 10]
-        );
         let bursts = Shape::Bursts {
             factor: 3.0,
             every_seconds: 60,
             for_seconds: 5,
         };
-        assert_eq!(
-            [0, 54, 55, 59, 60].map(|second| bursts.rate(10, second)),
-            [10, 10, 30, 30, 10]
-        );
-        assert_eq!(Shape::Constant.rate(7, 1000), 7);
+        for (shape, second, rate) in [
+            (Shape::Constant, 1000, 20),
+            (ramp, 0, 20),
+            (ramp, 5, 60),
+            (ramp, 10, 100),
+            (ramp, 99, 100),
+            (wave, 0, 20),
+            (wave, 10, 30),
+            (wave, 20, 20),
+            (wave, 30, 10),
+            (bursts, 0, 20),
+            (bursts, 54, 20),
+            (bursts, 55, 60),
+            (bursts, 59, 60),
+            (bursts, 60, 20),
+        ] {
+            assert_eq!(shape.rate(20, second), rate, "{shape:?} at {second} s");
+        }
     }
 }

@@ -40,10 +40,10 @@ pub type Copies = BTreeMap<(Kind, String), String>;
 /// The ConfigMaps and Secrets that a workload uses in volumes and environments of its
 /// containers, sorted.
 pub fn config_refs(target: &Object) -> Vec<ConfigRef> {
-    let mut body = target.body.value();
+    let body = target.body.read();
     let mut refs: BTreeMap<(Kind, String), bool> = BTreeMap::new();
-    if let Some(pod) = body.pointer_mut(POD_SPEC) {
-        for_each_ref(pod, &mut |kind, name, optional| {
+    if let Some(mut pod) = body.pointer(POD_SPEC).cloned() {
+        for_each_ref(&mut pod, &mut |kind, name, optional| {
             let known = refs.entry((kind, name.clone())).or_insert(true);
             *known &= optional;
         });

@@ -25,7 +25,7 @@ pub fn ready_endpoints(slices: &[Arc<Object>], is_wanted: impl Fn(&str) -> bool)
 pub fn ready_pods(slices: &[Arc<Object>], is_wanted: impl Fn(&str) -> bool) -> BTreeSet<String> {
     let mut pods = BTreeSet::new();
     for slice in slices {
-        let body = slice.body.value();
+        let body = slice.body.read();
         for endpoint in elements(body.get("endpoints")) {
             let condition = |name: &str| endpoint.get("conditions")?.get(name)?.as_bool();
             // Unknown means ready, and not terminating.
@@ -49,7 +49,7 @@ pub fn ready_pods(slices: &[Arc<Object>], is_wanted: impl Fn(&str) -> bool) -> B
 /// The name of the ReplicaSet that runs a Deployment's newest template; `None` until the
 /// Deployment's controller has seen that template and made the ReplicaSet.
 pub fn current_replica_set(deployment: &Object, replica_sets: &[Arc<Object>]) -> Option<String> {
-    let body = deployment.body.value();
+    let body = deployment.body.read();
     if count(&body, "/status/observedGeneration") < deployment.generation {
         return None;
     }

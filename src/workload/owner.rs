@@ -57,7 +57,7 @@ pub fn adopts(canary: &Canary, object: &Object) -> Result<(), WorkloadError> {
 
 /// Whether an object shows that it was made for a Canary like this one.
 fn was_generated(canary: &Canary, object: &Object) -> bool {
-    let body = object.body.value();
+    let body = object.body.read();
     let kind = object.key.kind;
     if kind == Kind::Deployment || kind == Kind::DaemonSet {
         body.pointer("/spec/template/metadata/annotations")

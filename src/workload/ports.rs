@@ -78,7 +78,7 @@ fn discovered(target: &Value, main: &Value) -> Vec<Value> {
 /// which has all that is wanted is not written. A service that is not `ours` also keeps other
 /// fields of a port, and its other named ports.
 pub(super) fn reconciled(wanted: &[Value], existing: &Object, ours: bool) -> Vec<Value> {
-    let body = existing.body.value();
+    let body = existing.body.read();
     let found: Vec<&Value> = elements(body.pointer("/spec/ports")).collect();
     // Each port has one counterpart at most, by name before by number.
     let mut counterparts: Vec<Option<usize>> = vec![None; wanted.len()];

@@ -41,7 +41,7 @@ pub fn release_id(canary: &Canary, revision: &str, configs: &BTreeMap<String, St
 
 /// The `flagger-id` of the release that a primary carries.
 pub fn release_of(primary: &Object) -> Option<String> {
-    let body = primary.body.value();
+    let body = primary.body.read();
     let annotations = body.pointer("/spec/template/metadata/annotations")?;
     Some(annotations.get(FLAGGER_ID)?.as_str()?.to_owned())
 }

@@ -48,7 +48,7 @@ pub fn readiness(
     deadline: i64,
     now: Timestamp,
 ) -> Readiness {
-    let body = object.body.value();
+    let body = object.body.read();
     let is_observed = count(&body, "/status/observedGeneration") >= object.generation;
     let kind = object.key.kind;
     let reason = if kind == Kind::Deployment {

@@ -18,7 +18,7 @@ const PREFIX: &str = "h1:";
 /// a DaemonSet is scaled to zero) and the spec of a Service. It depends on the object's JSON
 /// alone, not on the fields that a build knows.
 pub fn revision(target: &Object) -> String {
-    let body = target.body.value();
+    let body = target.body.read();
     let content = if target.key.kind == Kind::Service {
         without_nulls(body.get("spec").cloned().unwrap_or_default())
     } else {

@@ -13,7 +13,7 @@ pub fn replicas(object: &Object) -> i64 {
     if object.key.kind == Kind::Deployment {
         object
             .body
-            .value()
+            .read()
             .pointer("/spec/replicas")
             .and_then(Value::as_i64)
             .unwrap_or(1)
@@ -79,7 +79,7 @@ pub fn revert_target(
 
 /// The fewest replicas that an autoscaler allows.
 fn fewest(scaler: &Object) -> i64 {
-    let body = scaler.body.value();
+    let body = scaler.body.read();
     count(&body, "/spec/minReplicas").max(count(&body, "/spec/minReplicaCount"))
 }
 
@@ -94,7 +94,7 @@ fn node_selector(value: &Value) -> Value {
 fn has_scale_to_zero(target: &Object) -> bool {
     target
         .body
-        .value()
+        .read()
         .pointer(POD_SPEC)
         .and_then(|pod| pod.get("nodeSelector")?.get(SCALE_TO_ZERO))
         .is_some()

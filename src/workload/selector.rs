@@ -21,7 +21,7 @@ pub struct Selector {
 /// # Errors
 /// When `spec.selector.matchLabels` has none of the operator's selector labels.
 pub fn selector(target: &Object, settings: &Settings) -> Result<Selector, WorkloadError> {
-    let labels = strings(target.body.value().pointer("/spec/selector/matchLabels"));
+    let labels = strings(target.body.read().pointer("/spec/selector/matchLabels"));
     settings
         .selector_labels
         .iter()

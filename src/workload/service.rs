@@ -70,7 +70,7 @@ pub fn services(
         service,
         selector: selector(target, settings)?,
         namespace: &target.key.namespace,
-        ports: ports::wanted(service, &target.body.value()),
+        ports: ports::wanted(service, &target.body.read()),
     };
     let to_canary = build.selector.canary();
     let to_primary = build.selector.primary();
@@ -191,7 +191,7 @@ pub fn revert_apex(selector: &Selector, apex: &Object) -> Option<Value> {
     } else {
         before
     };
-    let found = strings(apex.body.value().pointer("/spec/selector"));
+    let found = strings(apex.body.read().pointer("/spec/selector"));
     let mut patch = Map::new();
     if let Some(change) = merge_diff(&json!(found), &json!(wanted)) {
         patch.insert("spec".to_owned(), json!({ "selector": change }));

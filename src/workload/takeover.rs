@@ -76,7 +76,7 @@ fn undo_metadata(template: &mut Value, selector: &Selector) {
 /// Whether two services send the same ports to the same pods.
 fn agree_as_services(target: &Object, primary: &Object) -> bool {
     let essence = |object: &Object| {
-        let body = object.body.value();
+        let body = object.body.read();
         let ports: Vec<Value> = super::elements(body.pointer("/spec/ports"))
             .map(|port| {
                 let mut port = port.clone();

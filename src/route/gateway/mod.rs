@@ -70,7 +70,7 @@ pub(super) fn weights(canary: &Canary, observed: &Observed) -> Option<Weights> {
 /// Reads the last rule that names the canary: before it come only rules for cookies.
 fn live_weights(canary: &Canary, route: &Object) -> Option<Weights> {
     let names = Names::of(canary);
-    let body = route.body.value();
+    let body = route.body.read();
     let (index, rule, weight) = list(&body, "/spec/rules")
         .enumerate()
         .filter_map(|(index, rule)| Some((index, rule, weight(rule, &names.canary)?)))

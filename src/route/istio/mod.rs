@@ -100,7 +100,7 @@ pub(super) fn restore(canary: &Canary, observed: &Observed) -> Option<Want> {
 
 /// Reads the last rule that names the canary: before it come only rules for cookies.
 fn live_weights(names: &Names, route: &Object) -> Option<Weights> {
-    let body = route.body.value();
+    let body = route.body.read();
     let rules = |protocol: &str| {
         body.pointer(protocol)
             .and_then(Value::as_array)

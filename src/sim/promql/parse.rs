@@ -308,6 +308,8 @@ impl Parser {
                 }
             }
         }
+        // Cheap tests first: most series are of another name.
+        matchers.sort_by_key(|matcher| matches!(matcher.test, Test::Like(_) | Test::Unlike(_)));
         let mut range = None;
         if self.accept("[") {
             range = Some(self.duration()?);

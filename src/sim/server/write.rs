@@ -338,26 +338,37 @@ fn narrow(target: &Target, old: &Object, new: &mut Value) {
     let has_status = target.served().is_ok_and(|version| version.status);
     match target.sub {
         Some(Subresource::Status) => {
-            let status = new["status"].take();
-            let managed = new["metadata"]["managedFields"].clone();
-            let mut kept = old.value().clone();
-            keep(metadata(&mut kept), "managedFields", &managed);
-            if !target.resource.custom {
-                let labels = kept["metadata"]["labels"].take();
-                kept["metadata"] = new["metadata"].take();
-                if target.resource.plural == "deployments" {
-                    keep(metadata(&mut kept), "labels", &labels);
-                }
+            restore(new, old.value(), &["metadata", "status"]);
+            let meta = &old.value()["metadata"];
+            if target.resource.custom {
+                restore(&mut new["metadata"], meta, &["managedFields"]);
+            } else if target.resource.plural == "deployments" {
+                keep(metadata(new), "labels", &meta["labels"]);
             }
-            if let Some(map) = kept.as_object_mut() {
-                keep(map, "status", &status);
-            }
-            *new = kept;
         }
         Some(Subresource::Scale) | None => {
             if has_status && let Some(map) = new.as_object_mut() {
                 keep(map, "status", &old.value()["status"]);
             }
+        }
+    }
+}
+
+/// Brings all fields but some back to what they were.
+fn restore(new: &mut Value, old: &Value, but: &[&str]) {
+    let (Some(new), Some(old)) = (new.as_object_mut(), old.as_object()) else {
+        return;
+    };
+    new.retain(|field, value| {
+        if but.contains(&field.as_str()) {
+            !value.is_null()
+        } else {
+            old.contains_key(field)
+        }
+    });
+    for (field, value) in old {
+        if !but.contains(&field.as_str()) && new.get(field) != Some(value) {
+            new.insert(field.clone(), value.clone());
         }
     }
 }
@@ -574,7 +585,7 @@ fn same_without(left: &Value, right: &Value, field: &str) -> bool {
 pub fn keep(map: &mut serde_json::Map<String, Value>, field: &str, value: &Value) {
     if value.is_null() {
         map.remove(field);
-    } else {
+    } else if map.get(field) != Some(value) {
         map.insert(field.to_owned(), value.clone());
     }
 }
