@@ -9,6 +9,11 @@
 
 mod bugs;
 mod chaos;
+mod checker;
+mod flow;
+mod hostile;
 mod invariants;
+mod leaders;
+mod schedule;
 mod suite;
 mod trial;

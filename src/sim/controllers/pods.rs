@@ -65,7 +65,8 @@ impl Controllers {
         let due = behaviour
             .start_seconds
             .map(|seconds| run.created + Duration::from_secs_f64(seconds.max(0.0)));
-        let ready = due.is_some_and(|due| due <= now);
+        // A behaviour that changes concerns pods that are yet to get ready.
+        let ready = run.ready.is_some() || due.is_some_and(|due| due <= now);
         if ready && run.ready.is_none() {
             run.ready = Some(now);
         }
@@ -73,7 +74,7 @@ impl Controllers {
         if let Some(due) = due.filter(|due| *due > now) {
             self.wake_at(due);
         }
-        self.write_pod_status(pod, &run, ready, due.is_none());
+        self.write_pod_status(pod, &run, ready, due.is_none() && !ready);
     }
 
     fn write_pod_status(&self, pod: &Object, run: &Run, ready: bool, crashes: bool) {
