@@ -151,12 +151,18 @@ pub enum Fault {
     Event { event: u64, twist: Twist },
 }
 
+/// More requests than anybody needs at one moment.
+const FLOOD: u64 = 1_000;
+
 #[derive(Debug, Default)]
 struct Counts {
     calls: u64,
     writes: u64,
     events: u64,
     sites: Vec<String>,
+    /// Requests at one moment of the world.
+    at_once: Option<(Instant, u64)>,
+    flooded: bool,
     /// What the operator wrote.
     audit: BTreeSet<u64>,
     /// Faults that happened, by their place in the schedule.
@@ -216,6 +222,11 @@ impl Chaos {
         self.lock().audit.contains(&revision)
     }
 
+    /// Whether the server was asked without end.
+    pub fn flooded(&self) -> bool {
+        self.lock().flooded
+    }
+
     /// Whether each fault of the schedule happened.
     pub fn all_struck(&self) -> bool {
         self.lock().struck.len() == self.faults.len()
@@ -240,6 +251,16 @@ impl Counts {
         self.ends
             .get(user)
             .is_some_and(|end| *end <= Instant::now())
+    }
+
+    /// Whether so much was asked without any time between that it will never end.
+    fn is_flood(&mut self) -> bool {
+        let now = Instant::now();
+        let before = self.at_once.filter(|(when, _)| *when == now);
+        let count = before.map_or(0, |(_, count)| count) + 1;
+        self.at_once = Some((now, count));
+        self.flooded |= count > FLOOD;
+        count > FLOOD
     }
 
     /// How long the server stays out of reach.
@@ -267,6 +288,9 @@ impl Interceptor for Chaos {
         }
         let mut counts = self.lock();
         if counts.has_ended(&call.user) {
+            return Before::Hang;
+        }
+        if counts.is_flood() {
             return Before::Hang;
         }
         if counts.away(&call.user).is_some() {

@@ -113,6 +113,8 @@ pub struct Flow {
     pub runs: usize,
     /// The phase at the end; none when the Canary is gone by then.
     pub end: Option<Phase>,
+    /// Whether the release may fail as well.
+    pub may_fail: bool,
     pub interval: Duration,
     pub drain: Duration,
     /// Seconds by which proxies follow late.
@@ -150,6 +152,7 @@ impl Flow {
             most: 100,
             runs: 1,
             end: Some(Phase::Succeeded),
+            may_fail: false,
             interval: Duration::from_secs(10),
             drain: Duration::from_secs(10),
             lag: 1,

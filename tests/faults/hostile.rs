@@ -198,7 +198,7 @@ fn misused(seed: u64, wrongs: &[Value]) -> (Flow, Vec<Value>) {
         "affinity",
     ];
     let mut flow = Flow::named(bases[below(bases.len())]);
-    flow.planned = false;
+    (flow.planned, flow.may_fail) = (false, true);
     let proper = flow.manifests[1]["spec"].clone();
     let made: Vec<Value> = (0..=below(2))
         .map(|_| wrongs[below(wrongs.len())].clone())

@@ -74,9 +74,12 @@ impl Schedule {
         if let Some(violation) = trial.violation {
             return Outcome::Wrong(format!("{}: {violation:?}", self.flow));
         }
-        let differences = calm(&self.flow, self.lag, |calm| {
+        let mut differences = calm(&self.flow, self.lag, |calm| {
             calm.end.differences(&trial.end)
         });
+        // Which of two Canaries that start at once gets the shorter name for its copy of a config is
+        // chance; the other has nothing of that name to keep.
+        differences.retain(|line| !line.contains("-previous is"));
         if !differences.is_empty() {
             return Outcome::Wrong(format!("{}: L2 {differences:?}", self.flow));
         }

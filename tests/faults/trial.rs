@@ -224,9 +224,12 @@ async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Tr
     let mut people = People::new(flow);
     let mut written = (0, Duration::ZERO);
     let rest = flow.drain + Duration::from_secs(45);
-    let ended = |status: &Value, world: &World| match flow.end {
-        Some(phase) => status["phase"].as_str().unwrap_or_default() == phase.as_str(),
-        None => world.canary("default", "shop").is_none(),
+    let ended = |status: &Value, world: &World| {
+        let phase = status["phase"].as_str().unwrap_or_default();
+        match flow.end {
+            Some(end) => phase == end.as_str() || (flow.may_fail && phase == "Failed"),
+            None => world.canary("default", "shop").is_none(),
+        }
     };
     world
         .run_until(
@@ -244,6 +247,9 @@ async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Tr
                 }
                 let panics = PANICS.with(Cell::get);
                 checker.ensure(world, "B1", panics == 0, || format!("{panics} panics"));
+                checker.ensure(world, "B2", !chaos.flooded(), || {
+                    "asks the server again and again without a pause".to_owned()
+                });
                 let quiet = world.elapsed() > written.1 + rest;
                 let done = people.next.is_none() && quiet && ended(&status, world);
                 checker.violation.is_some() || done
