@@ -86,6 +86,8 @@ pub struct Checker {
     pub analysed: BTreeSet<String>,
     pub peak: i64,
     pub raised: Option<(Duration, u64)>,
+    /// When the status took the step that it is at.
+    pub stepped: Option<Duration>,
     pub exposed: Option<Duration>,
     pub route_first: bool,
     /// The gate that is closed.
@@ -118,6 +120,7 @@ impl Checker {
             analysed: BTreeSet::new(),
             peak: 0,
             raised: None,
+            stepped: None,
             exposed: None,
             route_first: false,
             closed: flow.gate,

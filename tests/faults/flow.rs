@@ -103,7 +103,6 @@ fn edit_canary(patch: Value) -> Deed {
 pub struct Flow {
     pub name: &'static str,
     pub manifests: Vec<Value>,
-    pub first: &'static str,
     pub acts: Vec<Act>,
     /// Images that must never be promoted.
     pub bad: Vec<&'static str>,
@@ -129,6 +128,8 @@ pub struct Flow {
     pub pods: i64,
     /// Whether the analysis is skipped.
     pub skips: bool,
+    /// Whether panics were planted, which must harm nobody else.
+    pub panics: bool,
 }
 
 impl Flow {
@@ -145,7 +146,6 @@ impl Flow {
         Self {
             name,
             manifests,
-            first: "shop:1.0",
             acts: vec![push("shop:1.1")],
             bad: Vec::new(),
             steps: steps.to_vec(),
@@ -162,6 +162,7 @@ impl Flow {
             planned: true,
             pods: 0,
             skips: false,
+            panics: false,
         }
     }
 
@@ -219,8 +220,15 @@ impl Flow {
                     manifest["spec"]["analysis"]["interval"] = json!(interval);
                 }
             }
+            // As the owner of an application with slow proxies does.
+            for manifest in &mut self.manifests {
+                patient(manifest, lag);
+            }
             for act in &mut self.acts {
                 act.rest += lag * u64::from(act.rest > 0);
+                if let Deed::Apply(manifest) = &mut act.deed {
+                    patient(manifest, lag);
+                }
                 if let Deed::Apply(manifest) = &mut act.deed
                     && manifest["kind"] == "Canary"
                 {
@@ -266,6 +274,10 @@ impl Flow {
         });
         let acts: Vec<Act> = acts.collect();
         let place = usize::from(moment > 0);
+        if moment == 0 {
+            // Whatever became of it meanwhile.
+            (self.acts[0].when, self.acts[0].rest) = (None, 30);
+        }
         self.acts.splice(place..place, acts);
     }
 
@@ -273,6 +285,15 @@ impl Flow {
         let mut all = Self::all().into_iter();
         all.find(|flow| flow.name == name)
             .unwrap_or_else(|| panic!("no flow {name}"))
+    }
+}
+
+/// Pods of a Deployment serve for so many seconds more when they are to end.
+fn patient(manifest: &mut Value, lag: u64) {
+    if manifest["kind"] == "Deployment" {
+        let pod = &mut manifest["spec"]["template"]["spec"];
+        pod["terminationGracePeriodSeconds"] = json!(lag + 30);
+        pod["containers"][0]["lifecycle"] = json!({"preStop": {"sleep": {"seconds": lag + 2}}});
     }
 }
 

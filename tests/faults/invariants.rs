@@ -70,6 +70,7 @@ pub const INVARIANTS: &[(&str, &str)] = &[
     ),
     ("L6", "an idle Canary is not written"),
     ("L7", "a neighbour whose webhooks hang delays nobody"),
+    ("B2", "the server is never asked without a pause"),
     ("B1", "nothing panics, and a panic stops no other Canary"),
 ];
 
@@ -188,6 +189,9 @@ impl Checker {
     fn steps(&mut self, world: &World, flow: &Flow, old: &State, new: &State) {
         let share = new.share();
         let free = self.proven.contains(&new.target_version) || !flow.planned;
+        if old.status["step"] != new.status["step"] {
+            self.stepped = Some(world.elapsed());
+        }
         if share > old.share() {
             let said = new.weight();
             self.ensure(world, "T5", free || said >= new.plain, || {
@@ -207,7 +211,8 @@ impl Checker {
             if let Some((when, asked)) = self.raised
                 && share > peak
             {
-                let rest = world.elapsed().saturating_sub(when);
+                let now = self.stepped.unwrap_or_else(|| world.elapsed());
+                let rest = now.saturating_sub(when);
                 let rested = rest + Duration::from_secs(2) >= flow.interval;
                 self.ensure(world, "T5", free || rested, || {
                     format!("the next step after {rest:?}")
@@ -218,7 +223,9 @@ impl Checker {
             }
             self.peak = self.peak.max(share);
             self.analysed.insert(new.target_version.clone());
-            self.raised = Some((world.elapsed(), queries));
+            // The route follows the status, which says when the next step is due.
+            let when = self.stepped.unwrap_or_else(|| world.elapsed());
+            self.raised = Some((when, queries));
         }
         let progressing = old.phase() == "Progressing" && new.phase() == "Progressing";
         let fell = old.text("runTime") == new.text("runTime")

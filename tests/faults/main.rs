@@ -14,6 +14,7 @@ mod flow;
 mod hostile;
 mod invariants;
 mod leaders;
+mod neighbours;
 mod schedule;
 mod suite;
 mod trial;

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How many crashes are tried when nobody says it.
-const SAMPLE: usize = 40;
+const SAMPLE: usize = 24;
 
 fn runs() -> usize {
     let asked = std::env::var("HALDANE_FAULT_RUNS").ok();

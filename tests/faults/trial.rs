@@ -18,8 +18,8 @@ use crate::{
     flow::{Act, Deed, Flow, GATE, Users, healthy},
 };
 
-/// How long a release may take, with all its faults.
-const LIMIT: Duration = Duration::from_mins(60);
+/// How long a release may take, with all its faults, where proxies are quick.
+const LIMIT: Duration = Duration::from_mins(15);
 
 /// What came of a trial.
 #[derive(Debug)]
@@ -246,7 +246,9 @@ async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Tr
                     written = (writes, world.elapsed());
                 }
                 let panics = PANICS.with(Cell::get);
-                checker.ensure(world, "B1", panics == 0, || format!("{panics} panics"));
+                checker.ensure(world, "B1", panics == 0 || flow.panics, || {
+                    format!("{panics} panics")
+                });
                 checker.ensure(world, "B2", !chaos.flooded(), || {
                     "asks the server again and again without a pause".to_owned()
                 });
@@ -254,7 +256,7 @@ async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Tr
                 let done = people.next.is_none() && quiet && ended(&status, world);
                 checker.violation.is_some() || done
             },
-            LIMIT,
+            LIMIT + Duration::from_secs(20 * flow.lag),
         )
         .await;
     checker.look(&world, &chaos, flow);

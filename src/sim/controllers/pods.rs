@@ -45,8 +45,12 @@ impl Controllers {
             });
         if pod.terminating() {
             let grace = integer(pod.value(), "/metadata/deletionGracePeriodSeconds").unwrap_or(30);
-            let grace = Duration::from_secs(u64::try_from(grace).unwrap_or_default());
-            let ends = *run.ends.get_or_insert_with(|| now + grace.min(STOP));
+            let seconds = |n: i64| Duration::from_secs(u64::try_from(n).unwrap_or_default());
+            // A pod that waits before it stops serves those who have not yet heard of its end.
+            let waits = "/spec/containers/0/lifecycle/preStop/sleep/seconds";
+            let waits = seconds(integer(pod.value(), waits).unwrap_or(0));
+            let ends = now + seconds(grace).min(waits + STOP);
+            let ends = *run.ends.get_or_insert(ends);
             if ends <= now {
                 let options = DeleteOptions {
                     grace: Some(0),
