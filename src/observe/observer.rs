@@ -52,6 +52,12 @@ pub enum ObserveError {
         /// Why.
         source: Box<kube::Error>,
     },
+    /// A ConfigMap or Secret is gone, or the server that was asked does not know it yet.
+    #[error("reading {key}: not found")]
+    Missing {
+        /// The object.
+        key: Key,
+    },
     /// The API server did not answer in time.
     #[error("reading {key}: no answer within {READ_TIMEOUT:?}")]
     TimedOut {
@@ -318,8 +324,10 @@ impl Observer {
                 key: key.clone(),
                 source: Box::new(source),
             })?;
+        // Nothing is known of what the watch still shows and the server has no more: the watch will
+        // tell, or the next read. To take it for untracked would give the primary the original.
         let Some(found) = read else {
-            return Ok(None);
+            return Err(ObserveError::Missing { key: key.clone() });
         };
         let kind = found.data.get("type").and_then(Value::as_str);
         let tracked =

@@ -34,6 +34,6 @@ pub mod world;
 
 pub use dice::Dice;
 pub use operator::{Cut, Gate};
-pub use outside::{Posted, Surroundings};
+pub use outside::{Answer, Posted, Surroundings};
 pub use scenario::Scenario;
 pub use world::{Options, World, run};

@@ -204,6 +204,13 @@ impl Gate {
         }
     }
 
+    /// Has another life of the operator start beside the one that runs, as when two processes both
+    /// take themselves for the leader.
+    pub fn double(&self) {
+        self.lock().deposed = true;
+        self.cut_off.send_modify(|count| *count += 1);
+    }
+
     /// Whether the life that ended last was only deposed.
     pub fn take_deposed(&self) -> bool {
         std::mem::take(&mut self.lock().deposed)

@@ -43,7 +43,17 @@ struct Inner {
     released: Option<Timestamp>,
     posted: Vec<Posted>,
     loads: Vec<(Application, Timestamp)>,
+    answers: BTreeMap<String, Answer>,
     queries: u64,
+}
+
+/// What a webhook answers from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// An HTTP status.
+    Status(u16),
+    /// Nothing, until the caller gives up.
+    Nothing,
 }
 
 impl Surroundings {
@@ -65,6 +75,7 @@ impl Surroundings {
                 released: None,
                 posted: Vec::new(),
                 loads: Vec::new(),
+                answers: BTreeMap::new(),
                 queries: 0,
             }),
         }
@@ -77,6 +88,11 @@ impl Surroundings {
     /// The release begins: disturbances count from now.
     pub fn begin(&self) {
         self.lock().released = Some(self.clock.now());
+    }
+
+    /// Whoever is called at an address answers so from now on.
+    pub fn answer(&self, url: &str, answer: Answer) {
+        self.lock().answers.insert(url.to_owned(), answer);
     }
 
     /// What webhooks and chats got so far.
@@ -167,7 +183,9 @@ impl Surroundings {
             url: post.url.clone(),
             body,
         });
-        let status = if is_hook {
+        let status = if let Some(Answer::Status(status)) = inner.answers.get(&post.url) {
+            *status
+        } else if is_hook {
             load::gate(&post.url).unwrap_or(inner.disturbances.webhook_status)
         } else {
             inner.disturbances.alert_status
@@ -208,7 +226,13 @@ impl Outside for Surroundings {
     }
 
     fn post<'a>(&'a self, post: &'a Post) -> BoxFuture<'a, Result<Reply, PostError>> {
-        Box::pin(async move { Ok(self.receive(post)) })
+        Box::pin(async move {
+            if self.lock().answers.get(&post.url) == Some(&Answer::Nothing) {
+                tokio::time::sleep(post.timeout).await;
+                return Err(PostError::TimedOut(post.timeout));
+            }
+            Ok(self.receive(post))
+        })
     }
 
     fn secret<'a>(

@@ -224,6 +224,11 @@ impl World {
         }
     }
 
+    /// Metrics servers, webhooks and chats, as an operator calls them.
+    pub fn outside(&self) -> Arc<dyn Outside> {
+        Arc::clone(&self.surroundings) as Arc<dyn Outside>
+    }
+
     /// Metrics servers, webhooks and chats.
     pub fn surroundings(&self) -> &Surroundings {
         &self.surroundings

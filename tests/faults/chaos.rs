@@ -5,16 +5,19 @@
 )]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use haldane::sim::{
     Gate,
-    server::{After, ApiServer, Before, Call, Delivery, Interceptor, Outcome, Refusal, WatchEvent},
+    server::{
+        After, ApiServer, Before, Call, Delivery, Interceptor, Outcome, Refusal, Verb, WatchEvent,
+    },
 };
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 /// Where a process ends at a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -112,6 +115,8 @@ pub enum Twist {
     Close,
     /// Its revision is forgotten: a new list shows the last state only.
     Expire,
+    /// It is lost with all that come within so many seconds; then a new list shows the last state.
+    Merge(u64),
 }
 
 /// One fault. Requests and events are counted over all lives of the operator, from 1.
@@ -131,17 +136,43 @@ pub enum Fault {
     },
     /// A process sleeps at a request while another one takes over, and wakes with it.
     Depose { call: u64, seconds: u64 },
+    /// Another process starts at a request, and both work for so many seconds; then the first ends.
+    Overlap { call: u64, seconds: u64 },
+    /// The process ends at a request, and the next one is served by a server that lags behind: its
+    /// reads see the past, and it hears of what happened since only so many seconds later.
+    TimeTravel {
+        call: u64,
+        revisions: u64,
+        seconds: u64,
+    },
+    /// From a request on the server is out of reach for whoever makes it, for so many seconds.
+    Away { call: u64, seconds: u64 },
     /// An event goes wrong.
     Event { event: u64, twist: Twist },
 }
 
+/// More requests than anybody needs at one moment.
+const FLOOD: u64 = 1_000;
+
 #[derive(Debug, Default)]
 struct Counts {
     calls: u64,
+    writes: u64,
     events: u64,
     sites: Vec<String>,
-    /// Who wrote a revision.
-    audit: BTreeMap<u64, Call>,
+    /// Requests at one moment of the world.
+    at_once: Option<(Instant, u64)>,
+    flooded: bool,
+    /// What the operator wrote.
+    audit: BTreeSet<u64>,
+    /// Faults that happened, by their place in the schedule.
+    struck: BTreeSet<usize>,
+    /// When a life ends that another one was started beside.
+    ends: BTreeMap<String, Instant>,
+    /// Until when the server is out of reach for a process.
+    away: BTreeMap<String, Instant>,
+    /// A life that sees the past: its user, by how many revisions, and until when.
+    behind: Option<(String, u64, Instant)>,
     /// What is to happen to the answer of a request, by sequence.
     answers: BTreeMap<u64, Fault>,
 }
@@ -176,19 +207,77 @@ impl Chaos {
         self.lock().events
     }
 
+    /// How many requests wrote something, or tried.
+    pub fn writes(&self) -> u64 {
+        self.lock().writes
+    }
+
     /// What kind of request each was.
     pub fn sites(&self) -> Vec<String> {
         self.lock().sites.clone()
     }
 
-    /// Whether the operator made a revision, and by what request.
-    pub fn writer(&self, revision: u64) -> Option<Call> {
-        self.lock().audit.get(&revision).cloned()
+    /// Whether the operator made a revision.
+    pub fn wrote(&self, revision: u64) -> bool {
+        self.lock().audit.contains(&revision)
+    }
+
+    /// Whether the server was asked without end.
+    pub fn flooded(&self) -> bool {
+        self.lock().flooded
+    }
+
+    /// Whether each fault of the schedule happened.
+    pub fn all_struck(&self) -> bool {
+        self.lock().struck.len() == self.faults.len()
     }
 }
 
 fn is_operator(call: &Call) -> bool {
     call.user.starts_with("operator-")
+}
+
+/// The life after a life.
+fn next_life(user: &str) -> String {
+    let life: u64 = user
+        .trim_start_matches("operator-")
+        .parse()
+        .unwrap_or_default();
+    format!("operator-{}", life + 1)
+}
+
+impl Counts {
+    fn has_ended(&self, user: &str) -> bool {
+        self.ends
+            .get(user)
+            .is_some_and(|end| *end <= Instant::now())
+    }
+
+    /// Whether so much was asked without any time between that it will never end.
+    fn is_flood(&mut self) -> bool {
+        let now = Instant::now();
+        let before = self.at_once.filter(|(when, _)| *when == now);
+        let count = before.map_or(0, |(_, count)| count) + 1;
+        self.at_once = Some((now, count));
+        self.flooded |= count > FLOOD;
+        count > FLOOD
+    }
+
+    /// How long the server stays out of reach.
+    fn away(&self, user: &str) -> Option<Duration> {
+        let rest = self
+            .away
+            .get(user)?
+            .saturating_duration_since(Instant::now());
+        (!rest.is_zero()).then_some(rest)
+    }
+
+    /// What a life that sees the past has to wait for, and how far it is behind.
+    fn behind(&self, user: &str) -> Option<(u64, Duration)> {
+        let (who, revisions, until) = self.behind.as_ref()?;
+        let rest = until.saturating_duration_since(Instant::now());
+        (who == user && !rest.is_zero()).then_some((*revisions, rest))
+    }
 }
 
 impl Interceptor for Chaos {
@@ -198,25 +287,39 @@ impl Interceptor for Chaos {
             return gated;
         }
         let mut counts = self.lock();
+        if counts.has_ended(&call.user) {
+            return Before::Hang;
+        }
+        if counts.is_flood() {
+            return Before::Hang;
+        }
+        if counts.away(&call.user).is_some() {
+            return Before::Reset;
+        }
         counts.calls += 1;
+        counts.writes += u64::from(call.verb.writes());
         let number = counts.calls;
         let sub = call.subresource.map_or("", |sub| sub.as_str());
         let site = format!("{} {} {sub}", call.verb.as_str(), call.resource);
         counts.sites.push(site.trim_end().to_owned());
-        for fault in &self.faults {
+        let reads = matches!(call.verb, Verb::Get | Verb::List);
+        for (index, fault) in self.faults.iter().enumerate() {
             let within = |from: u64, times: u64| (from..from + times).contains(&number);
             let hit = match *fault {
                 Fault::Crash { call, .. }
                 | Fault::Slow { call, .. }
-                | Fault::Depose { call, .. } => call == number,
-                Fault::Fail { call, times, .. } | Fault::Stale { call, times, .. } => {
-                    within(call, times)
-                }
+                | Fault::Depose { call, .. }
+                | Fault::Overlap { call, .. }
+                | Fault::Away { call, .. }
+                | Fault::TimeTravel { call, .. } => call == number,
+                Fault::Fail { call, times, .. } => within(call, times),
+                Fault::Stale { call, times, .. } => reads && within(call, times),
                 Fault::Event { .. } => false,
             };
             if !hit {
                 continue;
             }
+            counts.struck.insert(index);
             match *fault {
                 Fault::Crash { position, .. } => {
                     if position == Position::BeforeSending {
@@ -235,10 +338,31 @@ impl Interceptor for Chaos {
                     self.gate.end(&call.user, true);
                     return Before::Delay(Duration::from_secs(seconds));
                 }
+                Fault::Overlap { seconds, .. } => {
+                    let end = Instant::now() + Duration::from_secs(seconds);
+                    counts.ends.entry(call.user.clone()).or_insert(end);
+                    self.gate.double();
+                }
+                Fault::TimeTravel {
+                    revisions, seconds, ..
+                } => {
+                    let until = Instant::now() + Duration::from_secs(seconds);
+                    counts.behind = Some((next_life(&call.user), revisions, until));
+                    self.gate.end(&call.user, false);
+                    return Before::Hang;
+                }
+                Fault::Away { seconds, .. } => {
+                    let end = Instant::now() + Duration::from_secs(seconds);
+                    counts.away.insert(call.user.clone(), end);
+                    return Before::Reset;
+                }
                 Fault::Event { .. } => {}
             }
         }
-        gated
+        match counts.behind(&call.user) {
+            Some((revisions, _)) if reads => Before::Stale(revisions),
+            _ => gated,
+        }
     }
 
     fn after(&self, call: &Call, outcome: Outcome<'_>) -> After {
@@ -249,7 +373,7 @@ impl Interceptor for Chaos {
         let mut counts = self.lock();
         if call.verb.writes() && outcome.code < 300 {
             let revision = self.server.revision();
-            counts.audit.entry(revision).or_insert_with(|| call.clone());
+            counts.audit.insert(revision);
         }
         match counts.answers.remove(&call.sequence) {
             Some(Fault::Crash { position, .. }) => {
@@ -271,19 +395,34 @@ impl Interceptor for Chaos {
             return gated;
         }
         let mut counts = self.lock();
+        if counts.has_ended(&call.user) {
+            return Delivery::Wait;
+        }
+        if let Some((_, rest)) = counts.behind(&call.user) {
+            return Delivery::Hold(rest);
+        }
+        if let Some(rest) = counts.away(&call.user) {
+            return Delivery::Hold(rest);
+        }
         counts.events += 1;
         let number = counts.events;
-        let hit = self.faults.iter().find_map(|fault| match *fault {
-            Fault::Event { event, twist } if event == number => Some(twist),
-            _ => None,
-        });
-        let Some(twist) = hit else {
+        let hit = self
+            .faults
+            .iter()
+            .enumerate()
+            .find_map(|(index, fault)| match *fault {
+                Fault::Event { event, twist } if event == number => Some((index, twist)),
+                _ => None,
+            });
+        let Some((index, twist)) = hit else {
             return gated;
         };
+        counts.struck.insert(index);
         match twist {
             Twist::Late(seconds) => Delivery::Hold(Duration::from_secs(seconds)),
             Twist::Close => Delivery::Close,
             Twist::Expire => Delivery::Expire,
+            Twist::Merge(seconds) => Delivery::Merge(Duration::from_secs(seconds)),
         }
     }
 }

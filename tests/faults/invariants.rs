@@ -1,240 +1,100 @@
-//! What must hold after every write to the API server, and at every second.
+//! What must hold after every write to the API server: traffic (T), revisions (R), ownership (O),
+//! gates (G), and at the end liveness (L).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use haldane::{
-    object::{Kind, Object as Observed},
-    route::{Request, istio::eval},
-    sim::{
-        World,
-        server::{Action, Change, Object},
-    },
-    workload,
+use haldane::sim::{
+    World,
+    server::{Change, Object},
 };
 use serde_json::{Value, json};
 
-use crate::{chaos::Chaos, trial::Flow};
+use crate::{
+    checker::{Checker, State},
+    flow::Flow,
+};
 
-/// An invariant that does not hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    pub invariant: &'static str,
-    pub at: Duration,
-    pub what: String,
-}
-
-/// What the invariants compare: one state of the cluster.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct State {
-    status: Value,
-    plain: i64,
-    matched: i64,
-    routed: bool,
-    to_target: bool,
-    replicas: i64,
-    target: String,
-    primary: String,
-    canary_ready: usize,
-    any_ready: usize,
-    primary_ready: usize,
-}
-
-impl State {
-    fn phase(&self) -> &str {
-        self.status["phase"].as_str().unwrap_or_default()
-    }
-
-    fn exposed(&self) -> bool {
-        self.plain > 0 || self.matched > 0 || self.to_target
-    }
-}
-
-/// Follows all writes of one world.
-pub struct Checker {
-    seen: u64,
-    objects: BTreeMap<(String, String), Arc<Object>>,
-    before: State,
-    revisions: BTreeMap<String, String>,
-    proven: BTreeSet<String>,
-    runs: BTreeSet<String>,
-    peak: i64,
-    raised: Option<(Duration, u64)>,
-    exposed: Option<Duration>,
-    route_first: bool,
-    pub violation: Option<Violation>,
-}
-
-fn image(deployment: &Value) -> String {
-    let image = &deployment["spec"]["template"]["spec"]["containers"][0]["image"];
-    image.as_str().unwrap_or_default().to_owned()
-}
+/// All of them, with what each says.
+pub const INVARIANTS: &[(&str, &str)] = &[
+    ("T1", "weights are 0 to 100 and sum to 100"),
+    ("T2", "no backend gets traffic without ready pods"),
+    (
+        "T3",
+        "no request is dropped, from before the Canary until after it",
+    ),
+    (
+        "T4",
+        "capacity stays until traffic has left and proxies have followed",
+    ),
+    (
+        "T5",
+        "each step is persisted, earned, and no larger than planned",
+    ),
+    (
+        "T6",
+        "nobody is scaled up too small, and the primary's size is left alone",
+    ),
+    (
+        "R1",
+        "the primary carries what stood at first, or what passed",
+    ),
+    ("R2", "what counts as promoted is what was analysed"),
+    ("R3", "a failed revision is not retried unasked"),
+    ("R4", "no release begins that nobody pushed"),
+    (
+        "R5",
+        "no metric, no step; and never more traffic than was earned",
+    ),
+    ("G1", "a closed gate holds"),
+    ("G2", "a paused release stays where it is"),
+    (
+        "O1",
+        "what others wrote stays, and what is not the operator's is left alone",
+    ),
+    ("O2", "a deposed leader writes nothing"),
+    (
+        "O3",
+        "of two Canaries with one target, the second does nothing and says so",
+    ),
+    (
+        "O4",
+        "a promotion never changes what a neighbour's primary mounts",
+    ),
+    ("L1", "once faults stop, the release ends as it has to"),
+    ("L2", "the end is the same as without faults"),
+    ("L3", "the first write of a rollback is the route"),
+    ("L4", "at the end the canary gets nothing and runs nothing"),
+    (
+        "L5",
+        "a deleted Canary leaves nothing behind, and gives back what it took",
+    ),
+    ("L6", "an idle Canary is not written"),
+    ("L7", "a neighbour whose webhooks hang delays nobody"),
+    ("B2", "the server is never asked without a pause"),
+    ("B1", "nothing panics, and a panic stops no other Canary"),
+];
 
 impl Checker {
-    pub fn new(flow: &Flow) -> Self {
-        Self {
-            seen: 0,
-            objects: BTreeMap::new(),
-            before: State::default(),
-            revisions: BTreeMap::new(),
-            proven: BTreeSet::from([flow.first.to_owned()]),
-            runs: BTreeSet::new(),
-            peak: 0,
-            raised: None,
-            exposed: None,
-            route_first: false,
-            violation: None,
+    /// What must hold from one state to the next.
+    pub fn judge(&mut self, world: &World, flow: &Flow, old: &State, new: &State) {
+        if old.plain != new.plain || old.routed != new.routed || old.matched != new.matched {
+            self.weights(world);
         }
-    }
-
-    /// Looks at all that was written since the last look, write by write.
-    pub fn look(&mut self, world: &World, chaos: &Chaos, flow: &Flow) {
-        for change in world.server().changes_since(self.seen) {
-            self.seen = change.revision;
-            self.step(world, chaos, flow, &change);
+        self.capacity(world, flow, old, new);
+        if !self.leaving {
+            self.gates(world, old, new);
+            self.runs(world, flow, old, new);
+            self.steps(world, flow, old, new);
+            self.revision(world, flow, old, new);
         }
-        let dropped = world.traffic().totals().get("").map_or(0, |t| t.dropped);
-        self.ensure(world, "T3", dropped == 0, || {
-            format!("{dropped} requests dropped")
-        });
-    }
-
-    pub fn ensure(
-        &mut self,
-        world: &World,
-        invariant: &'static str,
-        holds: bool,
-        what: impl FnOnce() -> String,
-    ) {
-        if !holds && self.violation.is_none() {
-            let (at, what) = (world.elapsed(), what());
-            self.violation = Some(Violation {
-                invariant,
-                at,
-                what,
-            });
-        }
-    }
-
-    /// L4: once all is done, the canary gets nothing and runs nothing.
-    pub fn rest(&mut self, world: &World) {
-        let State {
-            plain,
-            matched,
-            replicas,
-            ..
-        } = self.before;
-        self.ensure(world, "L4", !self.before.exposed() && replicas == 0, || {
-            format!(
-                "at the end the canary gets {plain} %, of its users {matched} %, on {replicas} pods"
-            )
-        });
-    }
-
-    fn value(&self, plural: &str, name: &str) -> &Value {
-        let key = (plural.to_owned(), name.to_owned());
-        self.objects.get(&key).map_or(&Value::Null, |o| o.value())
-    }
-
-    fn ready(&self, service: &str, wanted: Option<&str>) -> usize {
-        let slices = self.objects.iter().filter(|((plural, _), slice)| {
-            plural == "endpointslices"
-                && slice.value()["metadata"]["labels"]["kubernetes.io/service-name"] == service
-        });
-        slices
-            .flat_map(|(_, slice)| slice.value()["endpoints"].as_array().into_iter().flatten())
-            .filter(|endpoint| endpoint["conditions"]["ready"] == true)
-            .filter(|endpoint| {
-                let pod = endpoint["targetRef"]["name"].as_str().unwrap_or_default();
-                let found = &self.value("pods", pod)["spec"]["containers"][0]["image"];
-                wanted.is_none_or(|wanted| found == wanted)
-            })
-            .count()
-    }
-
-    fn state(&self) -> State {
-        let route = self.value("virtualservices", "shop");
-        let share = |request: &Request| -> i64 {
-            let shares = eval::shares(route, request);
-            let mine = shares.into_iter().filter(|(host, _)| host == "shop-canary");
-            #[allow(clippy::cast_possible_truncation)]
-            let sum = mine.map(|(_, share)| share.round() as i64).sum();
-            sum
-        };
-        let target = self.value("deployments", "shop");
-        let now = image(target);
-        State {
-            status: self.value("canaries", "shop")["status"].clone(),
-            plain: share(&Request::get("/")),
-            matched: share(&Request::get("/").with_header("x-canary", "insider")),
-            routed: route.is_object(),
-            to_target: self.value("services", "shop")["spec"]["selector"] == json!({"app": "shop"}),
-            replicas: target["spec"]["replicas"].as_i64().unwrap_or_default(),
-            primary: image(self.value("deployments", "shop-primary")),
-            canary_ready: self.ready("shop-canary", Some(&now)),
-            any_ready: self.ready("shop-canary", None),
-            primary_ready: self.ready("shop-primary", None),
-            target: now,
-        }
-    }
-
-    fn step(&mut self, world: &World, chaos: &Chaos, flow: &Flow, change: &Arc<Change>) {
-        let plural = change.resource.plural.as_str();
-        if !matches!(
-            plural,
-            "canaries" | "virtualservices" | "services" | "deployments" | "endpointslices" | "pods"
-        ) {
-            return;
-        }
-        let key = (plural.to_owned(), change.object.name().to_owned());
-        match change.action {
-            Action::Deleted => self.objects.remove(&key),
-            Action::Added | Action::Modified => self.objects.insert(key, change.object.clone()),
-        };
-        if plural == "pods" {
-            return;
-        }
-        if plural == "deployments"
-            && change.object.name() == "shop"
-            && let Some(target) = Observed::read(Kind::Deployment, change.object.value().clone())
-        {
-            let revision = workload::revision(&target);
-            self.revisions
-                .insert(revision, image(change.object.value()));
-        }
-        let (old, new) = (self.before.clone(), self.state());
-        let by_operator = chaos.writer(change.revision).is_some();
-        self.weights(world);
-        self.capacity(world, flow, &old, &new);
-        self.steps(world, flow, &old, &new);
-        self.revision(world, flow, &old, &new);
-        if by_operator {
-            self.ownership(world, change);
-            if self.route_first && plural != "canaries" {
-                self.ensure(world, "L3", plural == "virtualservices", || {
-                    format!("a rollback writes {plural} before the route")
-                });
-                self.route_first = false;
-            }
-        }
-        if old.phase() != "Failed" && new.phase() == "Failed" && new.status["canaryWeight"] == 0 {
-            self.route_first = new.plain > 0 || new.matched > 0;
-        }
-        self.before = new;
     }
 
     /// T1: weights are 0 to 100 and sum to 100.
     fn weights(&mut self, world: &World) {
         let route = self.value("virtualservices", "shop").clone();
         for rule in route["spec"]["http"].as_array().into_iter().flatten() {
-            let to = rule["route"].as_array().cloned().unwrap_or_default();
-            let weights: Vec<i64> = to
-                .iter()
-                .map(|t| t["weight"].as_i64().unwrap_or(-1))
-                .collect();
+            let to = rule["route"].as_array().into_iter().flatten();
+            let weights: Vec<i64> = to.map(|t| t["weight"].as_i64().unwrap_or(-1)).collect();
             let fits = weights.iter().all(|w| (0..=100).contains(w));
             let sum: i64 = weights.iter().sum();
             self.ensure(world, "T1", fits && sum == 100, || {
@@ -246,21 +106,17 @@ impl Checker {
     /// T2, T4: capacity before traffic, and after it.
     fn capacity(&mut self, world: &World, flow: &Flow, old: &State, new: &State) {
         let more = new.plain > old.plain || new.matched > old.matched;
-        self.ensure(
-            world,
-            "T2",
-            !more || new.canary_ready > 0 || new.any_ready > 0,
-            || "traffic to a canary without pods".to_owned(),
-        );
+        let pods = new.canary_ready > 0 || new.any_ready > 0;
+        self.ensure(world, "T2", !more || pods, || {
+            "traffic to a canary without pods".to_owned()
+        });
         let back = new.plain < old.plain
             || (old.to_target && !new.to_target)
             || (!old.routed && new.routed);
-        self.ensure(
-            world,
-            "T2",
-            !back || new.primary_ready > 0 || new.any_ready == 0,
-            || "traffic to a primary without pods".to_owned(),
-        );
+        let serves = new.primary_ready > 0 || new.any_ready == 0;
+        self.ensure(world, "T2", !back || serves || self.leaving, || {
+            "traffic to a primary without pods".to_owned()
+        });
         if old.exposed() || new.exposed() {
             self.exposed = Some(world.elapsed());
         }
@@ -271,30 +127,49 @@ impl Checker {
             self.ensure(world, "T4", !new.exposed(), || {
                 "scaled to zero while routed".to_owned()
             });
-            self.ensure(
-                world,
-                "T4",
-                since + Duration::from_secs(1) >= flow.drain,
-                || format!("scaled to zero {since:?} after its traffic left"),
-            );
+            let rested = since + Duration::from_secs(1) >= flow.drain;
+            self.ensure(world, "T4", rested, || {
+                format!("scaled to zero {since:?} after its traffic left")
+            });
             self.ensure(world, "T4", new.primary_ready > 0, || {
                 "scaled to zero while the primary serves nobody".to_owned()
             });
         }
     }
 
-    /// T5, R3, R4: each step is persisted, earned and no larger than planned.
-    fn steps(&mut self, world: &World, flow: &Flow, old: &State, new: &State) {
-        let run = |state: &State| {
-            state.status["runTime"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned()
+    /// G1, G2: what people hold is held.
+    fn gates(&mut self, world: &World, old: &State, new: &State) {
+        let raises = new.weight() > old.weight() || new.share() > old.share();
+        let promotes = old.phase() != "Promoting" && new.phase() == "Promoting";
+        let begins = old.text("runTime") != new.text("runTime");
+        let broken = match self.closed {
+            Some("confirm-rollout") => begins,
+            Some("confirm-traffic-increase") => raises,
+            Some("confirm-promotion") => promotes,
+            _ => false,
         };
-        let said = |state: &State| state.status["canaryWeight"].as_i64().unwrap_or_default();
-        if run(new) != run(old) && !run(new).is_empty() {
-            self.runs.insert(run(new));
+        let gate = self.closed.unwrap_or_default();
+        self.ensure(world, "G1", !broken, || {
+            format!("goes on although {gate} is closed")
+        });
+        let annotations = &self.value("canaries", "shop")["metadata"]["annotations"];
+        let obeyed = annotations[haldane::api::REQUEST].is_null();
+        let paused = self.asked == Some("pause") && obeyed;
+        self.ensure(world, "G2", !(paused && (raises || promotes)), || {
+            "goes on although it is paused".to_owned()
+        });
+        let aborted = self.asked == Some("abort") && obeyed;
+        self.ensure(world, "G2", !(aborted && (raises || promotes)), || {
+            "goes on although it was aborted".to_owned()
+        });
+    }
+
+    /// R3, R4: releases begin when somebody pushed, and once.
+    fn runs(&mut self, world: &World, flow: &Flow, old: &State, new: &State) {
+        if new.text("runTime") != old.text("runTime") && !new.text("runTime").is_empty() {
+            self.runs.insert(new.text("runTime").to_owned());
             (self.peak, self.raised) = (0, None);
+            self.analysed.clear();
             let runs = self.runs.len();
             self.ensure(world, "R4", runs <= flow.runs, || {
                 format!("{runs} releases began")
@@ -304,59 +179,62 @@ impl Checker {
             .iter()
             .all(|f| old.status[*f] == new.status[*f]);
         let retried = old.phase() == "Failed" && new.phase() == "Progressing" && same;
-        self.ensure(world, "R3", !retried, || {
+        self.ensure(world, "R3", !retried || self.asked == Some("retry"), || {
             "a failed revision is retried".to_owned()
         });
-        let share = new.plain.max(new.matched);
-        if share > old.plain.max(old.matched) {
-            let said = said(new);
-            let persisted = said >= new.plain;
-            self.ensure(world, "T5", persisted, || {
+    }
+
+    /// T5, R5: each step is persisted, earned and no larger than planned. A revision that passed
+    /// may get all users, as when its promotion fails.
+    fn steps(&mut self, world: &World, flow: &Flow, old: &State, new: &State) {
+        let share = new.share();
+        let free = self.proven.contains(&new.target_version) || !flow.planned;
+        if old.status["step"] != new.status["step"] {
+            self.stepped = Some(world.elapsed());
+        }
+        if share > old.share() {
+            let said = new.weight();
+            self.ensure(world, "T5", free || said >= new.plain, || {
                 format!("the route gives {}, the status {said}", new.plain)
             });
-            let running = matches!(
-                new.phase(),
-                "Progressing" | "WaitingPromotion" | "Promoting"
-            );
-            self.ensure(world, "T5", running, || {
+            let running = ["Progressing", "WaitingPromotion", "Promoting"].contains(&new.phase());
+            self.ensure(world, "T5", free || running, || {
                 format!("traffic to a canary that is {}", new.phase())
             });
-            let next = flow
-                .steps
-                .iter()
-                .copied()
-                .find(|step| *step > self.peak)
-                .unwrap_or(self.peak);
+            let mut steps = flow.steps.iter().copied();
             let peak = self.peak;
-            self.ensure(world, "T5", share <= next, || {
+            let next = steps.find(|step| *step > peak).unwrap_or(peak);
+            self.ensure(world, "T5", free || share <= next, || {
                 format!("{share} % after {peak} %")
             });
             let queries = world.surroundings().queries();
             if let Some((when, asked)) = self.raised
                 && share > peak
             {
-                let rest = world.elapsed().saturating_sub(when);
-                self.ensure(
-                    world,
-                    "T5",
-                    rest + Duration::from_secs(2) >= flow.interval,
-                    || format!("the next step after {rest:?}"),
-                );
-                self.ensure(world, "R5", queries > asked, || {
+                let now = self.stepped.unwrap_or_else(|| world.elapsed());
+                let rest = now.saturating_sub(when);
+                let rested = rest + Duration::from_secs(2) >= flow.interval;
+                self.ensure(world, "T5", free || rested, || {
+                    format!("the next step after {rest:?}")
+                });
+                self.ensure(world, "R5", free || queries > asked, || {
                     "a step that no metric allowed".to_owned()
                 });
             }
             self.peak = self.peak.max(share);
-            self.raised = Some((world.elapsed(), queries));
+            self.analysed.insert(new.target_version.clone());
+            // The route follows the status, which says when the next step is due.
+            let when = self.stepped.unwrap_or_else(|| world.elapsed());
+            self.raised = Some((when, queries));
         }
         let progressing = old.phase() == "Progressing" && new.phase() == "Progressing";
-        let fell = run(old) == run(new)
-            && (said(new) < said(old) || (new.plain < old.plain && new.plain < said(new)));
-        self.ensure(world, "T5", !progressing || !fell, || {
+        let fell = old.text("runTime") == new.text("runTime")
+            && (new.weight() < old.weight() || (new.plain < old.plain && new.plain < new.weight()));
+        self.ensure(world, "T5", free || !progressing || !fell, || {
             "the weight fell within a run".to_owned()
         });
         let most = flow.most;
-        self.ensure(world, "R5", share <= most, || {
+        self.ensure(world, "R5", free || share <= most, || {
             format!("{share} %, more than {most} % was earned")
         });
     }
@@ -368,55 +246,211 @@ impl Checker {
             let rested = self.raised.is_some_and(|(when, _)| {
                 world.elapsed().saturating_sub(when) + Duration::from_secs(2) >= flow.interval
             });
-            let earned = self.peak >= top && rested;
+            let waved = flow.skips || !flow.planned || self.asked == Some("promote");
+            let earned = waved || self.peak >= top && rested;
             let peak = self.peak;
             self.ensure(world, "R1", earned, || {
                 format!("promotes after {peak} % of {top} %")
             });
-            let revision = new.status["lastAppliedSpec"].as_str().unwrap_or_default();
-            if let Some(image) = self.revisions.get(revision).cloned() {
-                self.proven.insert(image);
-            }
+            self.ensure(world, "R1", new.canary_ready > 0, || {
+                "promotes a revision without a ready pod".to_owned()
+            });
+            let revision = self.revisions.get(new.text("lastAppliedSpec"));
+            let image = revision.cloned().unwrap_or_default();
+            // The target may have been replaced since; then users had what is promoted before.
+            let version = if new.target == image {
+                new.target_version.clone()
+            } else {
+                image
+            };
+            let same = self.analysed.iter().all(|analysed| *analysed == version);
+            let analysed = self.analysed.clone();
+            self.ensure(world, "R1", same, || {
+                format!("promotes {version}, and users had {analysed:?}")
+            });
+            self.proven.insert(version);
         }
-        if new.primary != old.primary && !new.primary.is_empty() {
-            let proven =
-                self.proven.contains(&new.primary) && !flow.bad.contains(&new.primary.as_str());
+        if ["", "Initializing"].contains(&new.phase()) && !new.target_version.is_empty() {
+            // What stands at first is what users have.
+            self.proven.insert(new.target_version.clone());
+        }
+        if new.primary_version != old.primary_version && !new.primary.is_empty() {
+            let version = &new.primary_version;
+            let bad = flow.bad.iter().any(|bad| version.starts_with(bad));
+            let proven = self.proven.contains(version) && !bad;
             self.ensure(world, "R1", proven, || {
-                format!("the primary gets {}", new.primary)
+                format!("the primary gets {version}")
             });
         }
-        let promoted = new.status["lastPromotedSpec"].as_str().unwrap_or_default();
+        let promoted = new.text("lastPromotedSpec");
         let carried = self
             .revisions
             .get(promoted)
-            .is_none_or(|image| self.proven.contains(image));
+            .is_none_or(|image| self.proven.iter().any(|proven| proven.starts_with(image)));
         self.ensure(world, "R2", promoted.is_empty() || carried, || {
             format!("{promoted} counts as promoted")
+        });
+        if old.phase() != "Succeeded" && new.phase() == "Succeeded" {
+            let promoted = self.revisions.get(promoted).cloned();
+            let carries = promoted.as_ref().is_none_or(|image| *image == new.primary);
+            self.ensure(world, "R2", carries, || {
+                format!(
+                    "{promoted:?} counts as promoted, the primary has {}",
+                    new.primary
+                )
+            });
+        }
+    }
+
+    /// T6: sizes that the operator writes.
+    pub fn sizes(&mut self, world: &World, change: &Arc<Change>) {
+        let Some(before) = &change.previous else {
+            return;
+        };
+        let size = |object: &Object| object.value()["spec"]["replicas"].as_i64().unwrap_or(1);
+        let (old, new) = (size(before), size(&change.object));
+        let name = change.object.name();
+        let kept = !name.ends_with("-primary") || old == new;
+        self.ensure(world, "T6", kept, || {
+            format!("{name} is scaled from {old} to {new}")
+        });
+        let enough = old == new || new == 0 || new >= 2;
+        self.ensure(world, "T6", enough, || {
+            format!("{name} is scaled up to {new} pods only")
         });
     }
 
     /// O1: what others wrote stays, and what is not the operator's is left alone.
-    fn ownership(&mut self, world: &World, change: &Arc<Change>) {
+    pub fn ownership(&mut self, world: &World, change: &Arc<Change>) {
+        let plural = change.resource.plural.as_str();
+        if matches!(plural, "events" | "leases") {
+            return;
+        }
         let name = change.object.name();
-        let own = name == "shop" || name.starts_with("shop-");
-        self.ensure(world, "O1", own, || {
-            format!("writes {} {name}", change.resource.plural)
+        let copy = plural == "configmaps" && name.starts_with("settings-");
+        let own = |base: &str| name == base || name.starts_with(&format!("{base}-"));
+        self.ensure(world, "O1", own("shop") || own("store") || copy, || {
+            format!("writes {plural} {name}")
+        });
+        let owners = change.object.value()["metadata"]["ownerReferences"].as_array();
+        let rival = owners
+            .into_iter()
+            .flatten()
+            .any(|owner| owner["name"] == "shop-rival");
+        self.ensure(world, "O3", !rival, || {
+            format!("a rival owns {plural} {name}")
         });
         let Some(before) = &change.previous else {
             return;
         };
         let notes =
             |object: &Object| object.value()["metadata"]["annotations"]["team/owner"].clone();
-        let kept = notes(before) == notes(&change.object);
-        self.ensure(world, "O1", kept, || {
+        self.ensure(world, "O1", notes(before) == notes(&change.object), || {
             format!("an annotation of others on {name} is lost")
         });
-        if name == "shop" && change.resource.plural == "deployments" {
+        if plural == "canaries" {
+            let same = before.value()["spec"] == change.object.value()["spec"];
+            self.ensure(world, "O1", same, || {
+                "the Canary's spec was changed".to_owned()
+            });
+        }
+        if plural == "deployments" && matches!(name, "shop" | "store") {
             let template = |object: &Object| object.value()["spec"]["template"].clone();
             let same = template(before) == template(&change.object);
             self.ensure(world, "O1", same, || {
                 "the target's template was changed".to_owned()
             });
         }
+    }
+
+    /// O3, O4: Canaries leave each other's things alone.
+    pub fn neighbours(&mut self, world: &World, plural: &str, name: &str) {
+        if plural == "canaries" && name == "shop-rival" {
+            let status = self.value("canaries", name)["status"].clone();
+            let idle = status["runTime"].is_null() && status["phase"].as_str().unwrap_or("") == "";
+            self.ensure(world, "O3", idle, || format!("a rival works: {status}"));
+        }
+        if !matches!(plural, "configmaps" | "deployments") {
+            return;
+        }
+        let primary = self.value("deployments", "store-primary");
+        let Some(from) = primary["spec"]["template"]["spec"]["containers"][0]["envFrom"].as_array()
+        else {
+            return;
+        };
+        let names = from
+            .iter()
+            .filter_map(|f| f["configMapRef"]["name"].as_str());
+        let data: Value = names
+            .map(|name| self.value("configmaps", name)["data"].clone())
+            .collect();
+        let before = self.mounted.get_or_insert_with(|| data.clone()).clone();
+        self.ensure(world, "O4", before == data, || {
+            format!("a neighbour's primary mounts {data}, not {before}")
+        });
+    }
+
+    /// What must hold once all is done.
+    pub fn rest(&mut self, world: &World, flow: &Flow) {
+        if flow.end.is_none() {
+            return self.gone(world, flow);
+        }
+        let State {
+            plain,
+            matched,
+            replicas,
+            ..
+        } = self.before;
+        let rests = !self.before.exposed() && replicas == flow.pods;
+        self.ensure(world, "L4", rests, || {
+            format!(
+                "at the end the canary gets {plain} %, of its users {matched} %, on {replicas} pods"
+            )
+        });
+        let rival = self.value("canaries", "shop-rival").clone();
+        if rival.is_object() {
+            let conditions = rival["status"]["conditions"]
+                .as_array()
+                .into_iter()
+                .flatten();
+            let reasons: BTreeSet<&str> = conditions
+                .filter_map(|condition| condition["reason"].as_str())
+                .collect();
+            let told = reasons.contains("Conflict");
+            self.ensure(world, "O3", told, || format!("a rival is told {reasons:?}"));
+        }
+    }
+
+    /// L5: nothing is left behind, and what was taken is given back.
+    fn gone(&mut self, world: &World, flow: &Flow) {
+        let server = world.server();
+        for (group, plural) in [
+            ("apps", "deployments"),
+            ("", "services"),
+            ("", "configmaps"),
+            ("networking.istio.io", "virtualservices"),
+            ("networking.istio.io", "destinationrules"),
+            ("autoscaling", "horizontalpodautoscalers"),
+        ] {
+            for object in server.list(group, plural, "default") {
+                let owners = object.value()["metadata"]["ownerReferences"].as_array();
+                let owned = owners
+                    .into_iter()
+                    .flatten()
+                    .any(|owner| owner["kind"] == "Canary");
+                self.ensure(world, "L5", !owned, || {
+                    format!("{plural} {} is left behind", object.name())
+                });
+            }
+        }
+        let replicas = self.before.replicas;
+        self.ensure(world, "L5", replicas == flow.pods, || {
+            format!("{replicas} pods are left")
+        });
+        let service = self.value("services", "shop").clone();
+        let back = flow.pods == 0 || service["spec"]["selector"] == json!({"app": "shop"});
+        self.ensure(world, "L5", back, || {
+            format!("the service is left as {}", service["spec"])
+        });
     }
 }

@@ -9,6 +9,12 @@
 
 mod bugs;
 mod chaos;
+mod checker;
+mod flow;
+mod hostile;
 mod invariants;
+mod leaders;
+mod neighbours;
+mod schedule;
 mod suite;
 mod trial;

@@ -1,237 +1,325 @@
-//! Faults at every request and event, a sample of them by default: `HALDANE_FAULT_RUNS=100000 cargo
-//! test --release --test faults -- --nocapture` tries as many of each kind.
+//! Faults at every request and event. A sample of them by default; `HALDANE_FAULT_RUNS=20000 cargo
+//! test --profile trials --test faults -- --nocapture --test-threads=1` tries so many crashes, half
+//! as many random schedules, and a quarter as many of each other kind.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{LazyLock, Mutex},
-    thread,
-    time::Instant,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use haldane::{controller::Decider, sim::Dice};
+use haldane::sim::Dice;
 
 use crate::{
     chaos::{Error, Fault, Position, Twist},
-    trial::{Flow, Trial, try_out},
+    flow::Flow,
+    invariants::INVARIANTS,
+    schedule::{Outcome, Schedule, calm, on_all_cores, regressions, try_all},
 };
 
-fn runs(default: usize) -> usize {
+/// How many crashes are tried when nobody says it.
+const SAMPLE: usize = 24;
+
+fn runs() -> usize {
     let asked = std::env::var("HALDANE_FAULT_RUNS").ok();
-    asked.and_then(|text| text.parse().ok()).unwrap_or(default)
+    asked.and_then(|text| text.parse().ok()).unwrap_or(SAMPLE)
 }
 
-/// Every flow without faults.
-static CALM: LazyLock<BTreeMap<&str, Trial>> = LazyLock::new(|| {
-    let flows = Flow::all().into_iter();
-    flows
-        .map(|flow| (flow.name, try_out(&flow, &[], 1, &Decider::default())))
-        .collect()
-});
+/// Seconds by which proxies follow late, in turn.
+const LAGS: [u64; 5] = [1, 0, 7, 30, 120];
 
-/// What is wrong with a trial; it must end as the calm one did.
-fn wrong(flow: &Flow, faults: &[Fault]) -> Option<String> {
-    let calm = &CALM[flow.name];
-    let trial = try_out(flow, faults, 1, &Decider::default());
-    if let Some(violation) = trial.violation {
-        return Some(format!("{violation:?}"));
-    }
-    let differences = calm.end.differences(&trial.end);
-    (!differences.is_empty()).then(|| format!("L2 {differences:?}"))
+fn names() -> Vec<&'static str> {
+    Flow::all().iter().map(|flow| flow.name).collect()
 }
 
-/// Drops fault after fault while it still goes wrong.
-fn shrink(flow: &Flow, faults: &[Fault]) -> Vec<Fault> {
-    let mut left = faults.to_vec();
-    let mut index = 0;
-    while index < left.len() {
-        let mut fewer = left.clone();
-        fewer.remove(index);
-        if wrong(flow, &fewer).is_some() {
-            left = fewer;
+/// So many schedules: first one for each kind, then more of all, then the same in other worlds.
+/// `of` says what kind a schedule is.
+fn choose<K: Ord>(all: Vec<(K, Schedule)>, most: usize) -> (Vec<Schedule>, usize) {
+    let mut seen = BTreeSet::new();
+    let (mut first, mut rest) = (Vec::new(), Vec::new());
+    for (kind, schedule) in all {
+        if seen.insert(kind) {
+            first.push(schedule);
         } else {
-            index += 1;
+            rest.push(schedule);
         }
     }
-    left
-}
-
-/// Tries all schedules on all cores; what went wrong, shrunk, with how to replay it.
-fn all(schedules: &[(Flow, Vec<Fault>)]) -> Vec<String> {
-    let waiting = Mutex::new(schedules.iter());
-    let found = Mutex::new(Vec::new());
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        for _ in 0..cores {
-            scope.spawn(|| {
-                loop {
-                    let Some((flow, faults)) = waiting.lock().unwrap().next() else { break };
-                    if let Some(text) = wrong(flow, faults) {
-                        let small = shrink(flow, faults);
-                        let text = wrong(flow, &small).unwrap_or(text);
-                        let file = serde_json::to_string(&(flow.name, small)).unwrap();
-                        found.lock().unwrap().push(format!(
-                            "{text}\n  replay: HALDANE_FAULT_REPLAY='{file}' cargo test --test faults replay"
-                        ));
-                    }
-                }
-            });
+    let mut dice = Dice::new(1);
+    for list in [&mut first, &mut rest] {
+        for index in (1..list.len()).rev() {
+            let other = usize::try_from(dice.roll()).unwrap_or_default() % (index + 1);
+            list.swap(index, other);
         }
-    });
-    found.into_inner().unwrap()
-}
-
-fn report(what: &str, schedules: &[(Flow, Vec<Fault>)]) {
-    let started = Instant::now();
-    let found = all(schedules);
-    println!(
-        "{what}: {} runs in {:.1} s, {} wrong",
-        schedules.len(),
-        started.elapsed().as_secs_f64(),
-        found.len()
-    );
-    assert!(found.is_empty(), "{}", found.join("\n"));
-}
-
-/// So many of them, spread evenly. The step shares no factor with the numbers of positions (3) and
-/// of errors (14), so that each comes up.
-fn some<T: Clone>(all: &[T], most: usize) -> Vec<T> {
-    let mut step = (all.len() / most.max(1)).max(1);
-    while [2, 3, 7].iter().any(|factor| step.is_multiple_of(*factor)) {
-        step += 1;
     }
-    all.iter().step_by(step).cloned().collect()
+    first.extend(rest);
+    let whole = first.len();
+    let worlds = first.iter().cycle().enumerate().take(most);
+    let chosen = worlds
+        .map(|(index, schedule)| {
+            let world = index / whole;
+            let seed = 1 + world as u64;
+            Schedule {
+                lag: LAGS[world % LAGS.len()],
+                seed,
+                ..schedule.clone()
+            }
+        })
+        .collect();
+    (chosen, seen.len())
 }
 
 #[test]
 fn release_without_faults_keeps_every_invariant() {
-    let mut wrong = Vec::new();
-    for (name, trial) in &*CALM {
-        let Trial {
-            calls,
-            events,
-            seconds,
-            ..
-        } = trial;
-        println!("{name}: {calls} requests, {events} events, {seconds} s");
-        wrong.extend(trial.violation.as_ref().map(|found| (name, found)));
-    }
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    let wrong = std::sync::Mutex::new(Vec::new());
+    on_all_cores(&names(), |name| {
+        calm(name, 1, |trial| {
+            println!(
+                "{name}: {} requests, {} events, {} s",
+                trial.calls, trial.events, trial.seconds
+            );
+            if let Some(found) = &trial.violation {
+                wrong
+                    .lock()
+                    .unwrap()
+                    .push(format!("{name}: {found:?}\n  {:?}", trial.story));
+            }
+        });
+    });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    println!("{} flows, {} invariants", names().len(), INVARIANTS.len());
 }
 
 #[test]
 fn list_or_watch_without_answer_is_asked_again() {
     let error = Error::Timeout;
     let schedules = [("step-weights", 10), ("blue-green", 2), ("newer", 9)].map(|(name, call)| {
-        let times = 1;
-        let fault = Fault::Fail { call, times, error };
-        (Flow::named(name), vec![fault])
+        Schedule::new(
+            name,
+            vec![Fault::Fail {
+                call,
+                times: 1,
+                error,
+            }],
+        )
     });
-    report("requests of watches without answer", &schedules);
+    try_all("requests of watches without answer", &schedules);
 }
 
 #[test]
 fn crash_at_a_request_changes_nothing() {
-    let mut schedules = Vec::new();
+    let mut all = Vec::new();
     let mut sites = BTreeSet::new();
-    for flow in Flow::all() {
-        let calm = &CALM[flow.name];
-        sites.extend(&calm.sites);
-        for call in 1..=calm.calls {
+    for name in names() {
+        for (index, site) in calm(name, 1, |calm| calm.sites.clone())
+            .into_iter()
+            .enumerate()
+        {
             for position in Position::ALL {
-                schedules.push((flow.clone(), vec![Fault::Crash { call, position }]));
+                let call = index as u64 + 1;
+                let schedule = Schedule::new(name, vec![Fault::Crash { call, position }]);
+                all.push(((site.clone(), position, name), schedule));
             }
+            sites.insert(site);
         }
     }
+    let places = all.len();
+    let (chosen, kinds) = choose(all, runs());
     println!(
-        "{} requests at {} sites: {sites:?}",
-        schedules.len() / 3,
-        sites.len()
+        "{} sites of requests, {kinds} of site, position and flow, {places} places; {} chosen",
+        sites.len(),
+        chosen.len()
     );
-    report("single crashes", &some(&schedules, runs(20)));
+    try_all("single crashes", &chosen);
 }
 
 #[test]
 fn error_at_a_request_changes_nothing() {
-    let mut schedules = Vec::new();
-    for flow in Flow::all() {
-        let calm = &CALM[flow.name];
-        for call in 1..=calm.calls {
+    let mut all = Vec::new();
+    for name in names() {
+        for (index, site) in calm(name, 1, |calm| calm.sites.clone())
+            .into_iter()
+            .enumerate()
+        {
             for error in Error::ALL {
-                schedules.push((
-                    flow.clone(),
-                    vec![Fault::Fail {
-                        call,
-                        times: 1,
-                        error,
-                    }],
-                ));
+                let call = index as u64 + 1;
+                let fault = Fault::Fail {
+                    call,
+                    times: 1,
+                    error,
+                };
+                all.push(((error, site.clone()), Schedule::new(name, vec![fault])));
             }
         }
     }
-    report("single errors", &some(&schedules, runs(20)));
+    try_all("single errors", &choose(all, runs() / 4).0);
 }
 
-fn schedule(flow: &Flow, dice: &mut Dice) -> Vec<Fault> {
-    let mut below = |n: u64| dice.roll() % n;
-    let _ = flow;
-    (0..=below(4))
+#[test]
+fn event_that_is_lost_merged_or_late_changes_nothing() {
+    let twists = [
+        Twist::Late(15),
+        Twist::Close,
+        Twist::Expire,
+        Twist::Merge(15),
+    ];
+    let mut all = Vec::new();
+    for name in names() {
+        for event in 1..=calm(name, 1, |calm| calm.events) {
+            for twist in twists {
+                let fault = Fault::Event { event, twist };
+                all.push(((name, twist), Schedule::new(name, vec![fault])));
+            }
+        }
+    }
+    try_all("single events", &choose(all, runs() / 4).0);
+}
+
+#[test]
+fn other_leader_or_stale_read_changes_nothing() {
+    let mut all = Vec::new();
+    for name in names() {
+        for (index, site) in calm(name, 1, |calm| calm.sites.clone())
+            .into_iter()
+            .enumerate()
+        {
+            let call = index as u64 + 1;
+            let faults = [
+                Fault::Overlap { call, seconds: 20 },
+                Fault::Away { call, seconds: 30 },
+                Fault::Depose { call, seconds: 15 },
+                Fault::TimeTravel {
+                    call,
+                    revisions: 20,
+                    seconds: 15,
+                },
+            ];
+            for (kind, fault) in faults.into_iter().enumerate() {
+                all.push(((kind, site.clone()), Schedule::new(name, vec![fault])));
+            }
+            if site.starts_with("get") || site.starts_with("list") {
+                let fault = Fault::Stale {
+                    call,
+                    times: 12,
+                    revisions: 25,
+                };
+                all.push(((9, site.clone()), Schedule::new(name, vec![fault])));
+            }
+        }
+    }
+    try_all("other leaders and stale reads", &choose(all, runs() / 4).0);
+}
+
+/// Up to four faults, at requests and events that the flow has.
+fn at_random(seed: u64, names: &[&str]) -> Schedule {
+    let mut dice = Dice::new(seed);
+    let mut below = |n: u64| dice.roll() % n.max(1);
+    let name = names[usize::try_from(below(names.len() as u64)).unwrap()];
+    let lag = if below(2) == 0 {
+        1
+    } else {
+        LAGS[usize::try_from(below(5)).unwrap()]
+    };
+    let (sites, events) = calm(name, lag, |calm| (calm.sites.clone(), calm.events));
+    let reads: Vec<u64> = (1..)
+        .zip(&sites)
+        .filter(|(_, site)| site.starts_with("get") || site.starts_with("list"))
+        .map(|(call, _)| call)
+        .collect();
+    let calls = sites.len() as u64;
+    let faults = (0..=below(4))
         .map(|_| {
-            let (call, times) = (1 + below(160), 1 + below(6));
-            match below(6) {
-                0 => Fault::Crash {
-                    call,
-                    position: Position::ALL[usize::try_from(below(3)).unwrap()],
-                },
-                1 => Fault::Fail {
-                    call,
-                    times,
-                    error: Error::ALL[usize::try_from(below(14)).unwrap()],
-                },
+            let (call, times) = (1 + below(calls), 1 + below(6));
+            match below(9) {
+                0 => {
+                    let position = Position::ALL[usize::try_from(below(3)).unwrap()];
+                    Fault::Crash { call, position }
+                }
+                1 => {
+                    let error = Error::ALL[usize::try_from(below(14)).unwrap()];
+                    Fault::Fail { call, times, error }
+                }
                 2 => Fault::Slow {
                     call,
                     seconds: 1 + below(8),
                 },
-                3 => Fault::Stale {
-                    call,
-                    times,
-                    revisions: 1 + below(30),
-                },
+                3 => {
+                    let call = reads[usize::try_from(below(reads.len() as u64)).unwrap()];
+                    Fault::Stale {
+                        call,
+                        times,
+                        revisions: 1 + below(30),
+                    }
+                }
                 4 => Fault::Depose {
                     call,
                     seconds: 1 + below(20),
                 },
+                5 => Fault::Overlap {
+                    call,
+                    seconds: 1 + below(30),
+                },
+                7 => Fault::Away {
+                    call,
+                    seconds: 1 + below(40),
+                },
+                6 => {
+                    let (revisions, seconds) = (1 + below(30), 1 + below(20));
+                    Fault::TimeTravel {
+                        call,
+                        revisions,
+                        seconds,
+                    }
+                }
                 _ => {
-                    let twist = [Twist::Late(1 + below(20)), Twist::Close, Twist::Expire];
+                    let twist = match below(4) {
+                        0 => Twist::Late(1 + below(20)),
+                        1 => Twist::Close,
+                        2 => Twist::Expire,
+                        _ => Twist::Merge(1 + below(20)),
+                    };
                     Fault::Event {
-                        event: 1 + below(300),
-                        twist: twist[usize::try_from(below(3)).unwrap()],
+                        event: 1 + below(events),
+                        twist,
                     }
                 }
             }
         })
-        .collect()
+        .collect();
+    Schedule {
+        flow: name.to_owned(),
+        lag,
+        seed,
+        faults,
+    }
 }
 
 #[test]
 fn random_faults_change_nothing() {
-    let flows = Flow::all();
-    let schedules: Vec<_> = (0..runs(16) as u64)
-        .map(|seed| {
-            let mut dice = Dice::new(seed);
-            let flow = &flows[usize::try_from(dice.roll()).unwrap_or_default() % flows.len()];
-            (flow.clone(), schedule(flow, &mut dice))
-        })
-        .collect();
-    report("random schedules", &schedules);
+    let names = names();
+    let first: u64 = std::env::var("HALDANE_FAULT_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1);
+    let seeds: Vec<u64> = (first..first + runs() as u64 / 2).collect();
+    let schedules: Vec<Schedule> = seeds.iter().map(|seed| at_random(*seed, &names)).collect();
+    let mut lags: BTreeMap<u64, usize> = BTreeMap::new();
+    for schedule in &schedules {
+        *lags.entry(schedule.lag).or_default() += 1;
+    }
+    println!("schedules by lag in seconds: {lags:?}");
+    try_all("random schedules", &schedules);
+}
+
+#[test]
+fn schedule_that_once_went_wrong_keeps_every_invariant() {
+    try_all("regressions", &regressions());
 }
 
 #[test]
 fn replay_of_a_schedule_keeps_every_invariant() {
-    // Without a schedule of the caller's, one that once left a watch without an answer for ever.
-    let text = std::env::var("HALDANE_FAULT_REPLAY").unwrap_or_else(|_| {
-        r#"["mirror",[{"Fail":{"call":34,"times":4,"error":"Timeout"}},{"Depose":{"call":24,"seconds":9}}]]"#.to_owned()
-    });
-    let (name, faults): (String, Vec<Fault>) = serde_json::from_str(&text).unwrap();
-    let flow = Flow::named(&name);
-    assert_eq!(wrong(&flow, &faults), None);
+    let Ok(text) = std::env::var("HALDANE_FAULT_REPLAY") else {
+        // Nothing was asked for: one run comes to the same twice.
+        let schedule = at_random(1, &["canary"]);
+        assert_eq!(schedule.outcome(), schedule.outcome());
+        return;
+    };
+    let schedule: Schedule = serde_json::from_str(&text).unwrap();
+    assert_eq!(schedule.outcome(), Outcome::Right);
 }

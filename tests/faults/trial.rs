@@ -1,133 +1,25 @@
 //! One release in a world with faults, judged after every write.
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::Cell, panic, sync::Arc, sync::Once, time::Duration};
 
 use haldane::{
     api::Phase,
     controller::Decider,
     route::Request,
     sim::{
-        Options, Scenario, World, behaviour::Behaviour, crash::EndState, manifests, run,
-        traffic::Application,
+        Answer, Options, World, behaviour::Behaviour, crash::EndState, run, traffic::Application,
     },
 };
 use serde_json::{Value, json};
 
 use crate::{
     chaos::{Chaos, Fault},
-    invariants::{Checker, Violation},
+    checker::{Checker, Violation},
+    flow::{Act, Deed, Flow, GATE, Users, healthy},
 };
 
-/// The apex is new: users know it only when proxies have followed its bootstrap.
-const PROXIES: Duration = Duration::from_secs(3);
-
-/// What is released, and what may come of it.
-#[derive(Clone)]
-pub struct Flow {
-    pub name: &'static str,
-    pub manifests: Vec<Value>,
-    pub first: &'static str,
-    /// Images, each pushed when the Canary has this phase and weight.
-    pub pushes: Vec<(Phase, i64, &'static str)>,
-    pub bad: Vec<&'static str>,
-    pub steps: Vec<i64>,
-    /// Most that the canary may ever get, in percent.
-    pub most: i64,
-    pub runs: usize,
-    pub end: Phase,
-    pub interval: Duration,
-    pub drain: Duration,
-    pub outage: bool,
-}
-
-impl Flow {
-    fn new(name: &'static str, analysis: &Value, steps: &[i64]) -> Self {
-        let mut manifests = manifests::application("shop");
-        manifests[0]["metadata"]["annotations"] = json!({"team/owner": "shop"});
-        let spec = manifests[1]["spec"]["analysis"].as_object_mut().unwrap();
-        spec.remove("stepWeight");
-        spec.remove("maxWeight");
-        spec.insert("interval".to_owned(), json!("10s"));
-        for (key, value) in analysis.as_object().unwrap() {
-            spec.insert(key.clone(), value.clone());
-        }
-        Self {
-            name,
-            manifests,
-            first: "shop:1.0",
-            pushes: vec![(Phase::Initialized, 0, "shop:1.1")],
-            bad: Vec::new(),
-            steps: steps.to_vec(),
-            most: 100,
-            runs: 1,
-            end: Phase::Succeeded,
-            interval: Duration::from_secs(10),
-            drain: Duration::from_secs(10),
-            outage: false,
-        }
-    }
-
-    /// Every flow that is tried.
-    pub fn all() -> Vec<Self> {
-        let canary = json!({"stepWeight": 25, "maxWeight": 50});
-        let insiders = json!([{"headers": {"x-canary": {"exact": "insider"}}}]);
-        let with = |name, more: Value, steps: &[i64]| {
-            let mut analysis = canary.clone();
-            for (key, value) in more.as_object().unwrap() {
-                analysis[key] = value.clone();
-            }
-            Self::new(name, &analysis, steps)
-        };
-        let mut flows = vec![
-            with("canary", json!({}), &[25, 50]),
-            Self::new("step-weights", &json!({"stepWeights": [10, 40]}), &[10, 40]),
-            with(
-                "return-in-steps",
-                json!({"stepWeightPromotion": 25}),
-                &[25, 50],
-            ),
-            with(
-                "affinity",
-                json!({"sessionAffinity": {"cookieName": "v"}}),
-                &[25, 50],
-            ),
-            with("mirror", json!({"mirror": true}), &[25, 50]),
-            Self::new(
-                "blue-green",
-                &json!({"iterations": 2, "mirror": true}),
-                &[100],
-            ),
-            Self::new("ab", &json!({"iterations": 2, "match": insiders}), &[100]),
-        ];
-        let mut bad = with("rollback", json!({}), &[25, 50]);
-        bad.pushes = vec![(Phase::Initialized, 0, "shop:bad")];
-        (bad.bad, bad.end) = (vec!["shop:bad"], Phase::Failed);
-        // The start needs no metrics; the first step does.
-        bad.most = 25;
-        flows.push(bad.clone());
-        let mut outage = with("no-metrics", json!({}), &[25, 50]);
-        (outage.outage, outage.end, outage.most, outage.bad) =
-            (true, Phase::Failed, 25, vec!["shop:1.1"]);
-        flows.push(outage);
-        let mut newer = with("newer", json!({}), &[25, 50]);
-        newer.pushes.push((Phase::Progressing, 25, "shop:1.2"));
-        newer.runs = 2;
-        flows.push(newer);
-        let mut fixed = bad;
-        fixed.name = "fixed-after-rollback";
-        fixed.pushes.push((Phase::Failed, 0, "shop:1.2"));
-        (fixed.runs, fixed.end, fixed.most) = (2, Phase::Succeeded, 100);
-        flows.push(fixed);
-        flows
-    }
-
-    pub fn named(name: &str) -> Self {
-        Self::all()
-            .into_iter()
-            .find(|flow| flow.name == name)
-            .unwrap()
-    }
-}
+/// How long a release may take, with all its faults, where proxies are quick.
+const LIMIT: Duration = Duration::from_mins(15);
 
 /// What came of a trial.
 #[derive(Debug)]
@@ -137,112 +29,247 @@ pub struct Trial {
     pub calls: u64,
     pub events: u64,
     pub sites: Vec<String>,
+    /// When the release had which phase and weight.
+    pub story: Vec<(Duration, String, i64)>,
     pub seconds: u64,
+    /// Whether each fault happened.
+    pub struck: bool,
+}
+
+thread_local! {
+    static PANICS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Counts panics, each in the thread of its world, also those that the operator survives.
+fn count_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            PANICS.with(|count| count.set(count.get() + 1));
+            before(info);
+        }));
+    });
 }
 
 /// Tries a flow under faults.
 pub fn try_out(flow: &Flow, faults: &[Fault], seed: u64, decider: &Decider) -> Trial {
+    count_panics();
+    PANICS.with(|count| count.set(0));
     run(|| trial(flow, faults, seed, decider.clone())).unwrap()
 }
 
-#[allow(clippy::too_many_lines, reason = "one story, told in order")]
-async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Trial {
+/// An empty world with faults, and how versions behave in it.
+fn world(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> (World, Arc<Chaos>) {
     let mut options = Options {
         decider,
         ..Options::default()
     };
     options.settings.drain = flow.drain;
-    let mut scenario = Scenario::default();
+    options.scenario.proxy_lag_seconds = flow.lag;
     if flow.outage {
-        scenario.outside.outages = vec![(0.0, 1e9)];
+        options.scenario.outside.outages = vec![(0.0, 1e9)];
     }
-    options.scenario = scenario;
-    let mut world = World::new(seed, options).unwrap();
+    let world = World::new(seed, options).unwrap();
     let chaos = Arc::new(Chaos::new(
         Arc::clone(world.gate()),
         world.server().clone(),
         faults.to_vec(),
     ));
     world.server().intercept(chaos.clone());
-    let good = Behaviour {
-        error_percent: 0.0,
-        ..Behaviour::default()
-    };
-    for image in ["shop:1.0", "shop:1.1", "shop:1.2"] {
-        world.set_behaviour(image, good.clone());
+    for image in ["shop:1.0", "shop:1.1", "shop:1.2", "store:1.0", "store:1.1"] {
+        world.set_behaviour(image, healthy());
     }
-    world.set_behaviour(
-        "shop:bad",
-        Behaviour {
-            error_percent: 60.0,
-            ..good
-        },
-    );
+    let failing = Behaviour {
+        error_percent: 60.0,
+        ..healthy()
+    };
+    world.set_behaviour("shop:bad", failing);
+    let crashing = Behaviour {
+        start_seconds: None,
+        ..healthy()
+    };
+    world.set_behaviour("shop:crash", crashing);
+    world.surroundings().answer(GATE, Answer::Status(403));
+    (world, chaos)
+}
+
+/// Users and other people: what they do, one after the other.
+struct People<'a> {
+    flow: &'a Flow,
+    acts: std::slice::Iter<'a, Act>,
+    next: Option<&'a Act>,
+    last: Duration,
+    initialized: Option<Duration>,
+    opened: Option<Duration>,
+}
+
+impl<'a> People<'a> {
+    fn new(flow: &'a Flow) -> Self {
+        let mut acts = flow.acts.iter();
+        let next = acts.next();
+        let last = Duration::ZERO;
+        Self {
+            flow,
+            acts,
+            next,
+            last,
+            initialized: None,
+            opened: None,
+        }
+    }
+
+    fn come(&mut self, world: &World, phase: &str) {
+        let now = world.elapsed();
+        if phase == "Initialized" {
+            self.initialized.get_or_insert(now);
+        }
+        // Proxies have followed the bootstrap of an apex that is new.
+        let lag = Duration::from_secs(self.flow.lag + 2);
+        let due = match self.flow.users {
+            Users::WhenReady => self.initialized.map(|at| at + lag),
+            Users::BeforeCanary => Some(Duration::from_secs(8) + lag),
+            Users::Nobody => None,
+        };
+        if self.opened.is_none() && due.is_some_and(|due| now > due) {
+            self.opened = Some(now);
+            world.traffic().open(Application {
+                namespace: "default".to_owned(),
+                host: "shop".to_owned(),
+                requests_per_second: 12,
+                special: vec![(30.0, Request::get("/").with_header("x-canary", "insider"))],
+            });
+        }
+    }
+
+    /// Does what is due; what was done.
+    fn act(&mut self, world: &World, status: &Value) -> Option<&'a Deed> {
+        let act = self.next?;
+        let now = world.elapsed();
+        let phase = status["phase"].as_str().unwrap_or_default();
+        let here = act.when.is_none_or(|(when, weight)| {
+            phase == when.as_str() && weight.is_none_or(|weight| status["canaryWeight"] == weight)
+        });
+        // Metrics need some traffic first.
+        let warm = Duration::from_secs(15);
+        let known = act.when.is_none()
+            || self.flow.users == Users::Nobody
+            || self.opened.is_some_and(|at| now > at + warm);
+        if !here || !known || now < self.last + Duration::from_secs(act.rest) {
+            return None;
+        }
+        perform(world, &act.deed);
+        self.last = now;
+        self.next = self.acts.next();
+        Some(&act.deed)
+    }
+}
+
+fn perform(world: &World, deed: &Deed) {
+    match deed {
+        Deed::Push(image) => {
+            world.surroundings().begin();
+            let mut containers = world
+                .server()
+                .get("apps", "deployments", "default", "shop")
+                .map(|target| target.value()["spec"]["template"]["spec"]["containers"].clone())
+                .unwrap();
+            containers[0]["image"] = json!(image);
+            let patch = json!({"spec": {"template": {"spec": {"containers": containers}}}});
+            world
+                .patch(("apps", "deployments"), ("default", "shop"), patch)
+                .unwrap();
+        }
+        Deed::Ask(text) => {
+            let patch = Deed::request(text);
+            world
+                .patch(("flagger.app", "canaries"), ("default", "shop"), patch)
+                .unwrap();
+        }
+        Deed::Apply(manifest) => {
+            world.surroundings().begin();
+            world.apply(manifest.clone()).unwrap();
+        }
+        // What the server refuses stays as it was.
+        Deed::Edit(group, plural, name, patch) => {
+            let _ = world.patch((group, plural), ("default", name), patch.clone());
+        }
+        Deed::Restore(spec) => {
+            let canary = world
+                .server()
+                .get("flagger.app", "canaries", "default", "shop");
+            let Some(canary) = canary else { return };
+            let mut manifest = canary.value().clone();
+            manifest["spec"] = spec.clone();
+            world.apply(manifest).unwrap();
+        }
+        Deed::Delete(group, plural, name) => {
+            let target = ("default", *name);
+            world
+                .server()
+                .delete((group, plural), target, &Default::default())
+                .unwrap();
+        }
+        Deed::Gate(answer) => world.surroundings().answer(GATE, *answer),
+        Deed::Behave(image, behaviour) => world.set_behaviour(image, behaviour.clone()),
+    }
+}
+
+async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Trial {
+    let (mut world, chaos) = world(flow, faults, seed, decider);
     for manifest in &flow.manifests {
         world.apply(manifest.clone()).unwrap();
     }
     let mut checker = Checker::new(flow);
-    let (mut initialized, mut opened) = (None, None);
-    let mut pushes = flow.pushes.iter();
-    let mut next = pushes.next();
+    let mut people = People::new(flow);
     let mut written = (0, Duration::ZERO);
     let rest = flow.drain + Duration::from_secs(45);
+    let ended = |status: &Value, world: &World| {
+        let phase = status["phase"].as_str().unwrap_or_default();
+        match flow.end {
+            Some(end) => phase == end.as_str() || (flow.may_fail && phase == "Failed"),
+            None => world.canary("default", "shop").is_none(),
+        }
+    };
     world
         .run_until(
             |world| {
                 checker.look(world, &chaos, flow);
-                let status = world
-                    .server()
-                    .get("flagger.app", "canaries", "default", "shop");
-                let status = status.map_or(Value::Null, |canary| canary.value()["status"].clone());
-                let phase = status["phase"].as_str().unwrap_or_default();
-                if phase == "Initialized" {
-                    initialized.get_or_insert_with(|| world.elapsed());
-                }
-                if opened.is_none() && initialized.is_some_and(|at| world.elapsed() > at + PROXIES)
-                {
-                    opened = Some(world.elapsed());
-                    world.traffic().open(Application {
-                        namespace: "default".to_owned(),
-                        host: "shop".to_owned(),
-                        requests_per_second: 12,
-                        special: vec![(30.0, Request::get("/").with_header("x-canary", "insider"))],
-                    });
-                }
-                let warm = opened.is_some_and(|at| world.elapsed() > at + Duration::from_secs(15));
-                if let Some((when, weight, image)) = next
-                    && warm
-                    && phase == when.as_str()
-                    && status["canaryWeight"] == *weight
-                {
-                    world.surroundings().begin();
-                    let template = json!({"spec": {"containers": [{
-                        "name": "app", "image": image,
-                        "ports": [{"name": "http", "containerPort": 8080}],
-                    }]}});
-                    let patch = json!({"spec": {"template": template}});
-                    world
-                        .patch(("apps", "deployments"), ("default", "shop"), patch)
-                        .unwrap();
-                    next = pushes.next();
+                let status = checker.before.status.clone();
+                people.come(world, status["phase"].as_str().unwrap_or_default());
+                if let Some(deed) = people.act(world, &status) {
+                    checker.sees(deed);
                     written.1 = world.elapsed();
                 }
-                let writes = world.gate().writes().len();
+                let writes = chaos.writes();
                 if writes != written.0 {
                     written = (writes, world.elapsed());
                 }
-                let ended = next.is_none() && phase == flow.end.as_str();
+                let panics = PANICS.with(Cell::get);
+                checker.ensure(world, "B1", panics == 0 || flow.panics, || {
+                    format!("{panics} panics")
+                });
+                checker.ensure(world, "B2", !chaos.flooded(), || {
+                    "asks the server again and again without a pause".to_owned()
+                });
                 let quiet = world.elapsed() > written.1 + rest;
-                checker.violation.is_some() || (ended && quiet)
+                let done = people.next.is_none() && quiet && ended(&status, world);
+                checker.violation.is_some() || done
             },
-            Duration::from_mins(30),
+            LIMIT + Duration::from_secs(20 * flow.lag),
         )
         .await;
+    checker.look(&world, &chaos, flow);
     let phase = world.phase("default", "shop");
-    checker.ensure(&world, "L1", phase == flow.end, || {
-        format!("ends {phase}, not {}", flow.end)
+    let status = checker.before.status.clone();
+    checker.ensure(&world, "L1", ended(&status, &world), || {
+        let wanted = flow.end.map_or("gone", Phase::as_str);
+        format!("ends {phase}, not {wanted}: {}", status["haltReason"])
     });
-    checker.rest(&world);
+    checker.ensure(&world, "L1", people.next.is_none(), || {
+        format!("ends before {:?}", people.next)
+    });
+    checker.rest(&world, flow);
     let idle = world.elapsed().saturating_sub(written.1);
     checker.ensure(&world, "L6", idle > rest, || {
         format!("still writes {} requests", written.0)
@@ -253,6 +280,8 @@ async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Tr
         calls: chaos.calls(),
         events: chaos.events(),
         sites: chaos.sites(),
+        story: checker.story,
         seconds: world.elapsed().as_secs(),
+        struck: chaos.all_struck(),
     }
 }

@@ -2,7 +2,13 @@
 
 use std::sync::Arc;
 
-use haldane::{api::Phase, decide::decide, object::Kind, observe::Snapshot, plan::Effect};
+use haldane::{
+    api::Phase,
+    decide::decide,
+    object::{Json, Kind},
+    observe::{CheckState, Snapshot},
+    plan::{Answer, Effect, Outcome},
+};
 use serde_json::json;
 
 use crate::{
@@ -160,4 +166,43 @@ fn cookies_are_not_made_where_nobody_gets_them() {
         let status = toy.status();
         assert_eq!(status.session_affinity_cookie.is_some(), made, "{change}");
     }
+}
+
+#[test]
+fn step_that_the_route_never_got_is_not_followed_by_the_next() {
+    let toy = progressing("", 20);
+    let mut snapshot = toy.snapshot();
+    let due = toy.status().next_check_time.unwrap();
+    snapshot.now = due;
+    let check = decide(&snapshot)
+        .effects
+        .into_iter()
+        .find_map(|effect| match effect {
+            Effect::Measure(check) => Some(check),
+            Effect::Create { .. } | Effect::Patch { .. } | Effect::CopyConfig(_) => None,
+        });
+    let check = check.unwrap();
+    let stages = check
+        .stages
+        .iter()
+        .map(|stage| vec![Outcome::Value(100.0); stage.len()]);
+    let answer = Answer {
+        id: check.id.clone(),
+        stages: stages.collect(),
+    };
+    let answer = CheckState::Done(Arc::new(answer));
+    snapshot.checks.insert(check.id, answer);
+    let weight = |snapshot: &Snapshot| decide(snapshot).status.unwrap().canary_weight;
+    assert_eq!(weight(&snapshot), 40, "the route is as the status says");
+    for (key, object) in &mut snapshot.objects {
+        if key.kind == Kind::VirtualService {
+            let mut route = (**object).clone();
+            let text = route.body.value().to_string();
+            let text = text.replace("\"weight\":20", "\"weight\":0");
+            let text = text.replace("\"weight\":80", "\"weight\":100");
+            route.body = Json::of(&serde_json::from_str(&text).unwrap());
+            *object = Arc::new(route);
+        }
+    }
+    assert_eq!(weight(&snapshot), 20, "its write failed");
 }

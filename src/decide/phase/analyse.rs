@@ -13,6 +13,7 @@ use super::super::{
     judging::{self, Judged},
     notices,
     steps::{self, Progress, Step},
+    world,
 };
 use super::{count_check, extend, promote::start_promotion, roll_back_by_hook, wait_alert};
 
@@ -81,6 +82,14 @@ pub(super) fn analyse(s: &Snapshot, facts: &Facts, d: &mut Draft, judged: &Judge
             let name = notices::full_name(s);
             let why = facts.unsayable.as_deref().unwrap_or_default();
             d.halt(&format!("Halt {name} advancement {why}"));
+            d.check_later(s);
+        }
+        Verdict::Passed if begun && !world::in_place(s, facts, &d.status) => {
+            // What passed is not the step that the status speaks of: users never got it.
+            d.halt(&format!(
+                "Halt {} advancement, the route is not yet at the present step",
+                notices::full_name(s)
+            ));
             d.check_later(s);
         }
         Verdict::Passed => {

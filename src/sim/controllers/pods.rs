@@ -45,8 +45,12 @@ impl Controllers {
             });
         if pod.terminating() {
             let grace = integer(pod.value(), "/metadata/deletionGracePeriodSeconds").unwrap_or(30);
-            let grace = Duration::from_secs(u64::try_from(grace).unwrap_or_default());
-            let ends = *run.ends.get_or_insert_with(|| now + grace.min(STOP));
+            let seconds = |n: i64| Duration::from_secs(u64::try_from(n).unwrap_or_default());
+            // A pod that waits before it stops serves those who have not yet heard of its end.
+            let waits = "/spec/containers/0/lifecycle/preStop/sleep/seconds";
+            let waits = seconds(integer(pod.value(), waits).unwrap_or(0));
+            let ends = now + seconds(grace).min(waits + STOP);
+            let ends = *run.ends.get_or_insert(ends);
             if ends <= now {
                 let options = DeleteOptions {
                     grace: Some(0),
@@ -65,7 +69,8 @@ impl Controllers {
         let due = behaviour
             .start_seconds
             .map(|seconds| run.created + Duration::from_secs_f64(seconds.max(0.0)));
-        let ready = due.is_some_and(|due| due <= now);
+        // A behaviour that changes concerns pods that are yet to get ready.
+        let ready = run.ready.is_some() || due.is_some_and(|due| due <= now);
         if ready && run.ready.is_none() {
             run.ready = Some(now);
         }
@@ -73,7 +78,7 @@ impl Controllers {
         if let Some(due) = due.filter(|due| *due > now) {
             self.wake_at(due);
         }
-        self.write_pod_status(pod, &run, ready, due.is_none());
+        self.write_pod_status(pod, &run, ready, due.is_none() && !ready);
     }
 
     fn write_pod_status(&self, pod: &Object, run: &Run, ready: bool, crashes: bool) {

@@ -75,6 +75,9 @@ pub enum Delivery {
     Drop,
     /// It arrives later (tokio time), and so do those behind it.
     Hold(Duration),
+    /// The watch says nothing for so long (tokio time) and then ends with an in-stream `ERROR` 410:
+    /// of all that happened meanwhile only the last state is seen.
+    Merge(Duration),
     /// It waits, with those behind it, until the server is told to look again
     /// ([`ApiServer::wake_watches`](super::ApiServer::wake_watches)) or something else changes.
     Wait,

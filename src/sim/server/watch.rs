@@ -206,6 +206,11 @@ impl Watch {
                     }
                     Delivery::Wait => self.queue.push_front(pending),
                     Delivery::Close => return None,
+                    Delivery::Merge(time) => {
+                        sleep(time).await;
+                        self.done = true;
+                        return Some(error_line(&Refusal::expired("too old resource version")));
+                    }
                     Delivery::Expire => {
                         self.done = true;
                         return Some(error_line(&Refusal::expired("too old resource version")));

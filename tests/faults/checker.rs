@@ -1,0 +1,317 @@
+//! Follows all writes of one world, one state of the cluster after the other.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use haldane::{
+    object::{Kind, Object as Observed},
+    route::{Request, istio::eval},
+    sim::{
+        World,
+        server::{Action, Change, Object},
+    },
+    workload,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    chaos::Chaos,
+    flow::{Deed, Flow},
+};
+
+/// An invariant that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    pub invariant: &'static str,
+    pub at: Duration,
+    pub what: String,
+}
+
+/// What the invariants compare: one state of the cluster.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    pub status: Value,
+    pub plain: i64,
+    pub matched: i64,
+    pub routed: bool,
+    pub to_target: bool,
+    pub replicas: i64,
+    /// Image of the target, and of the primary.
+    pub target: String,
+    pub primary: String,
+    /// The same with the contents of their configs.
+    pub target_version: String,
+    pub primary_version: String,
+    pub canary_ready: usize,
+    pub any_ready: usize,
+    pub primary_ready: usize,
+}
+
+impl State {
+    pub fn phase(&self) -> &str {
+        self.status["phase"].as_str().unwrap_or_default()
+    }
+
+    pub fn text(&self, field: &str) -> &str {
+        self.status[field].as_str().unwrap_or_default()
+    }
+
+    pub fn weight(&self) -> i64 {
+        self.status["canaryWeight"].as_i64().unwrap_or_default()
+    }
+
+    pub fn exposed(&self) -> bool {
+        self.plain > 0 || self.matched > 0 || self.to_target
+    }
+
+    /// Share of users on the canary.
+    pub fn share(&self) -> i64 {
+        self.plain.max(self.matched)
+    }
+}
+
+/// Follows all writes of one world.
+pub struct Checker {
+    pub seen: u64,
+    pub objects: BTreeMap<(String, String), Arc<Object>>,
+    pub before: State,
+    /// Images by the revision that the operator calls them.
+    pub revisions: BTreeMap<String, String>,
+    pub proven: BTreeSet<String>,
+    pub runs: BTreeSet<String>,
+    /// Versions that users got in this run.
+    pub analysed: BTreeSet<String>,
+    pub peak: i64,
+    pub raised: Option<(Duration, u64)>,
+    /// When the status took the step that it is at.
+    pub stepped: Option<Duration>,
+    pub exposed: Option<Duration>,
+    pub route_first: bool,
+    /// The gate that is closed.
+    pub closed: Option<&'static str>,
+    /// What people asked for last.
+    pub asked: Option<&'static str>,
+    /// Whether the Canary is being deleted.
+    pub leaving: bool,
+    /// What the neighbour's primary has mounted since it was there.
+    pub mounted: Option<Value>,
+    /// When the release had which phase and weight.
+    pub story: Vec<(Duration, String, i64)>,
+    pub violation: Option<Violation>,
+}
+
+pub fn image(deployment: &Value) -> String {
+    let image = &deployment["spec"]["template"]["spec"]["containers"][0]["image"];
+    image.as_str().unwrap_or_default().to_owned()
+}
+
+impl Checker {
+    pub fn new(flow: &Flow) -> Self {
+        Self {
+            seen: 0,
+            objects: BTreeMap::new(),
+            before: State::default(),
+            revisions: BTreeMap::new(),
+            proven: BTreeSet::new(),
+            runs: BTreeSet::new(),
+            analysed: BTreeSet::new(),
+            peak: 0,
+            raised: None,
+            stepped: None,
+            exposed: None,
+            route_first: false,
+            closed: flow.gate,
+            asked: None,
+            leaving: false,
+            mounted: None,
+            story: Vec::new(),
+            violation: None,
+        }
+    }
+
+    /// Somebody did something.
+    pub fn sees(&mut self, deed: &Deed) {
+        match deed {
+            Deed::Ask(request) => self.asked = Some(request),
+            Deed::Gate(_) => self.closed = None,
+            Deed::Delete(_, "canaries", _) => self.leaving = true,
+            Deed::Push(_)
+            | Deed::Apply(_)
+            | Deed::Edit(..)
+            | Deed::Restore(_)
+            | Deed::Delete(..)
+            | Deed::Behave(..) => {}
+        }
+    }
+
+    /// Looks at all that was written since the last look, write by write.
+    pub fn look(&mut self, world: &World, chaos: &Chaos, flow: &Flow) {
+        if world.server().revision() != self.seen {
+            for change in world.server().changes_since(self.seen) {
+                self.seen = change.revision;
+                self.step(world, chaos, flow, &change);
+            }
+        }
+        let dropped = world.traffic().totals().get("").map_or(0, |t| t.dropped);
+        self.ensure(world, "T3", dropped == 0, || {
+            format!("{dropped} requests dropped")
+        });
+    }
+
+    pub fn ensure(
+        &mut self,
+        world: &World,
+        invariant: &'static str,
+        holds: bool,
+        what: impl FnOnce() -> String,
+    ) {
+        if !holds && self.violation.is_none() {
+            let (at, what) = (world.elapsed(), what());
+            self.violation = Some(Violation {
+                invariant,
+                at,
+                what,
+            });
+        }
+    }
+
+    pub fn value(&self, plural: &str, name: &str) -> &Value {
+        let key = (plural.to_owned(), name.to_owned());
+        self.objects.get(&key).map_or(&Value::Null, |o| o.value())
+    }
+
+    /// The image of a workload, and what its ConfigMap holds.
+    fn version(&self, deployment: &Value) -> String {
+        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+        let image = container["image"].as_str().unwrap_or_default();
+        match container["envFrom"][0]["configMapRef"]["name"].as_str() {
+            Some(name) => format!("{image} {}", self.value("configmaps", name)["data"]),
+            None => image.to_owned(),
+        }
+    }
+
+    fn ready(&self, service: &str, wanted: Option<&str>) -> usize {
+        let slices = self.objects.iter().filter(|((plural, _), slice)| {
+            plural == "endpointslices"
+                && slice.value()["metadata"]["labels"]["kubernetes.io/service-name"] == service
+        });
+        slices
+            .flat_map(|(_, slice)| slice.value()["endpoints"].as_array().into_iter().flatten())
+            .filter(|endpoint| endpoint["conditions"]["ready"] == true)
+            .filter(|endpoint| {
+                let pod = endpoint["targetRef"]["name"].as_str().unwrap_or_default();
+                wanted.is_none_or(|wanted| image_of_pod(self.value("pods", pod)) == wanted)
+            })
+            .count()
+    }
+
+    /// The state after one more change.
+    fn state(&self, plural: &str) -> State {
+        let mut state = self.before.clone();
+        match plural {
+            "canaries" => state.status = self.value("canaries", "shop")["status"].clone(),
+            "virtualservices" => {
+                let route = self.value("virtualservices", "shop");
+                let share = |request: &Request| -> i64 {
+                    let shares = eval::shares(route, request).into_iter();
+                    let mine = shares.filter(|(host, _)| host == "shop-canary");
+                    #[allow(clippy::cast_possible_truncation)]
+                    let sum = mine.map(|(_, share)| share.round() as i64).sum();
+                    sum
+                };
+                state.plain = share(&Request::get("/"));
+                state.matched = share(&Request::get("/").with_header("x-canary", "insider"));
+                state.routed = route.is_object();
+            }
+            "services" => {
+                let selector = &self.value("services", "shop")["spec"]["selector"];
+                state.to_target = *selector == json!({"app": "shop"});
+            }
+            "deployments" => {
+                let target = self.value("deployments", "shop");
+                state.target = image(target);
+                state.replicas = target["spec"]["replicas"].as_i64().unwrap_or_default();
+                state.primary = image(self.value("deployments", "shop-primary"));
+            }
+            _ => {}
+        }
+        if matches!(plural, "deployments" | "configmaps") {
+            state.target_version = self.version(self.value("deployments", "shop"));
+            state.primary_version = self.version(self.value("deployments", "shop-primary"));
+        }
+        if matches!(plural, "deployments" | "endpointslices") {
+            state.canary_ready = self.ready("shop-canary", Some(&state.target));
+            state.any_ready = self.ready("shop-canary", None);
+            state.primary_ready = self.ready("shop-primary", None);
+        }
+        state
+    }
+
+    fn step(&mut self, world: &World, chaos: &Chaos, flow: &Flow, change: &Arc<Change>) {
+        let plural = change.resource.plural.as_str();
+        let by_operator = chaos.wrote(change.revision);
+        if by_operator {
+            self.ownership(world, change);
+        }
+        if !matches!(
+            plural,
+            "canaries"
+                | "virtualservices"
+                | "services"
+                | "deployments"
+                | "endpointslices"
+                | "pods"
+                | "configmaps"
+        ) {
+            return;
+        }
+        let name = change.object.name();
+        let key = (plural.to_owned(), name.to_owned());
+        match change.action {
+            Action::Deleted => self.objects.remove(&key),
+            Action::Added | Action::Modified => self.objects.insert(key, change.object.clone()),
+        };
+        if plural == "pods" {
+            return;
+        }
+        if plural == "deployments"
+            && name == "shop"
+            && let Some(target) = Observed::read(Kind::Deployment, change.object.value().clone())
+        {
+            let revision = workload::revision(&target);
+            self.revisions
+                .insert(revision, image(change.object.value()));
+        }
+        let new = self.state(plural);
+        let old = std::mem::replace(&mut self.before, new.clone());
+        if (old.phase(), old.weight()) != (new.phase(), new.weight()) {
+            let said = (world.elapsed(), new.phase().to_owned(), new.weight());
+            self.story.push(said);
+        }
+        self.judge(world, flow, &old, &new);
+        self.neighbours(world, plural, name);
+        if by_operator {
+            if plural == "deployments" {
+                self.sizes(world, change);
+            }
+            if self.route_first && plural != "canaries" {
+                self.ensure(world, "L3", plural == "virtualservices", || {
+                    format!("a rollback writes {plural} before the route")
+                });
+                self.route_first = false;
+            }
+        }
+        if old.phase() != "Failed" && new.phase() == "Failed" && new.weight() == 0 {
+            self.route_first = new.share() > 0;
+        }
+    }
+}
+
+fn image_of_pod(pod: &Value) -> &str {
+    pod["spec"]["containers"][0]["image"]
+        .as_str()
+        .unwrap_or_default()
+}
