@@ -35,7 +35,7 @@ pub fn fill_in(plural: &str, object: &mut Value) {
             let annotations = metadata(object)
                 .entry("annotations")
                 .or_insert_with(|| json!({}));
-            fill(annotations, TEMPLATE_GENERATION, json!("1"));
+            fill(annotations, TEMPLATE_GENERATION, json!("0"));
         }
         "statefulsets" => {
             fill(spec, "replicas", json!(1));
@@ -387,6 +387,10 @@ pub fn begin(plural: &str, object: &mut Value) {
         "replicasets" => object["status"] = json!({"replicas": 0}),
         "deployments" => object["status"] = json!({}),
         "daemonsets" => {
+            let count = &mut object["metadata"]["annotations"][TEMPLATE_GENERATION];
+            if template_count(count) < 1 {
+                *count = json!("1");
+            }
             object["status"] = json!({"currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0});
         }
         "horizontalpodautoscalers" => {
@@ -394,6 +398,26 @@ pub fn begin(plural: &str, object: &mut Value) {
         }
         "statefulsets" => object["status"] = json!({"replicas": 0, "availableReplicas": 0}),
         _ => {}
+    }
+}
+
+/// How many templates a `DaemonSet` has had, by its annotation.
+pub fn template_count(annotation: &Value) -> i64 {
+    let count = annotation.as_str().and_then(|count| count.parse().ok());
+    count.unwrap_or_default()
+}
+
+/// Takes the count of templates from a `DaemonSet`'s metadata: it is kept elsewhere, and only whole objects
+/// show it there.
+pub fn hide_template_count(metadata: &mut Value) {
+    let Some(annotations) = metadata["annotations"].as_object_mut() else {
+        return;
+    };
+    annotations.remove(TEMPLATE_GENERATION);
+    if annotations.is_empty()
+        && let Some(map) = metadata.as_object_mut()
+    {
+        map.remove("annotations");
     }
 }
 

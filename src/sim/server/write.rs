@@ -684,15 +684,10 @@ fn selector_text(selector: &Value) -> String {
     parts.join(",")
 }
 
-/// A `DaemonSet` counts the changes of its template in an annotation.
+/// A `DaemonSet` counts the changes of its template in an annotation, whatever a writer says there.
 fn count_template(old: &Value, new: &mut Value) {
-    if old["spec"]["template"] == new["spec"]["template"] {
-        return;
-    }
-    let count = old["metadata"]["annotations"][defaults::TEMPLATE_GENERATION].as_str();
-    let count: u64 = count
-        .and_then(|count| count.parse().ok())
-        .unwrap_or_default();
-    new["metadata"]["annotations"][defaults::TEMPLATE_GENERATION] =
-        Value::from((count + 1).to_string());
+    let place = |object: &Value| object["metadata"]["annotations"][defaults::TEMPLATE_GENERATION].clone();
+    let changed = old["spec"]["template"] != new["spec"]["template"];
+    let count = defaults::template_count(&place(old)) + i64::from(changed);
+    new["metadata"]["annotations"][defaults::TEMPLATE_GENERATION] = Value::from(count.to_string());
 }
