@@ -9,7 +9,7 @@ mod egress;
 pub mod judging;
 pub mod look;
 pub mod metrics;
-mod network;
+pub(crate) mod network;
 mod outside;
 pub mod publish;
 pub mod query;

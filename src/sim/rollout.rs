@@ -1,6 +1,6 @@
 //! One release in a world of its own, recorded second by second.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use super::{
     operator::{Cut, OPERATOR},
     server::{Call, Refusal},
     traffic::{Application, Impression, Totals},
+    weather::Weather,
 };
 use crate::{
     api::{Canary, Phase, TargetKind, status::MetricStatus},
@@ -172,6 +173,8 @@ pub struct Recording {
     pub writes: Vec<Call>,
     /// What the world came to.
     pub end: EndState,
+    /// How often the API server refused a request, by HTTP status.
+    pub refusals: BTreeMap<u16, u64>,
 }
 
 /// Figures about a release.
@@ -196,6 +199,10 @@ pub struct Figures {
     pub metric_queries: u64,
     /// Why the release halted last, in the operator's words.
     pub reason: Option<String>,
+    /// Requests by the cookie that they carried, and by the image that answered; empty without
+    /// session affinity.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub cookies: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 /// Tries a release.
@@ -237,6 +244,7 @@ async fn record(release: &Release) -> Result<Recording, RolloutError> {
         host: target.host.clone(),
         requests_per_second: scenario.requests_per_second,
         special: target.special.clone(),
+        sticky: target.sticky,
     };
     world.traffic().open(application);
     world.run_for(WARM_UP).await;
@@ -247,13 +255,13 @@ async fn record(release: &Release) -> Result<Recording, RolloutError> {
         .release(&world, release)
         .map_err(refused("the new version".to_owned()))?;
     let over = |world: &World| ends(world, release);
-    let mut weather = Weather::default();
+    let mut weather = Weather::new(release, &target);
     world
         .run_until(
             |world| {
                 recorder.look(world);
-                weather.change(world, scenario, &target, &recorder);
-                over(world).is_some()
+                weather.change(world, &mut recorder);
+                weather.fault.is_some() || over(world).is_some()
             },
             release.limit,
         )
@@ -264,12 +272,15 @@ async fn record(release: &Release) -> Result<Recording, RolloutError> {
         .run_until(
             |world| {
                 recorder.look(world);
-                weather.change(world, scenario, &target, &recorder);
+                weather.change(world, &mut recorder);
                 false
             },
             release.aftermath,
         )
         .await;
+    if let Some(fault) = weather.fault {
+        return Err(fault);
+    }
     Ok(recorder.end(&world, verdict, seconds))
 }
 
@@ -315,13 +326,17 @@ fn ends(world: &World, release: &Release) -> Option<Verdict> {
 }
 
 /// The workload that is released.
-struct Target {
+pub(super) struct Target {
     plural: &'static str,
-    name: String,
-    image: String,
-    next_image: String,
+    /// Its name.
+    pub name: String,
+    /// The image of the version that runs at the start.
+    pub image: String,
+    /// The image of the version that is released.
+    pub next_image: String,
     host: String,
     special: Vec<(f64, Request)>,
+    sticky: bool,
 }
 
 impl Target {
@@ -351,6 +366,7 @@ impl Target {
             image,
             host: canary.spec.apex_name().to_owned(),
             special: super::users::chosen(&canary),
+            sticky: canary.spec.analysis.session_affinity.is_some(),
         })
     }
 
@@ -386,39 +402,16 @@ fn next_image(image: &str) -> String {
     }
 }
 
-/// What a scenario changes as the release goes on.
-#[derive(Default)]
-struct Weather {
-    step: u32,
-}
-
-impl Weather {
-    fn change(&mut self, world: &World, scenario: &Scenario, target: &Target, seen: &Recorder<'_>) {
-        let second = seen.since(world).as_secs();
-        let rate = scenario.traffic.rate(scenario.requests_per_second, second);
-        world.traffic().set_rate(rate);
-        let step = seen.frames.last().map_or(0, |frame| frame.step);
-        let step = u32::try_from(step).unwrap_or_default();
-        if step > self.step {
-            self.step = step;
-            let behaviour = scenario.release.at_step(step);
-            if behaviour != scenario.release {
-                world.set_behaviour(&target.next_image, behaviour);
-                world.traffic().look_again();
-            }
-        }
-    }
-}
-
 /// What tells one check from the next: steps, iterations and failed checks.
 type Checked = (Option<i32>, i32, i32);
 
 /// Writes down what can be seen.
-struct Recorder<'a> {
+pub(super) struct Recorder<'a> {
     release: &'a Release,
     target: &'a Target,
     started: Duration,
-    frames: Vec<Frame>,
+    /// What was seen so far.
+    pub frames: Vec<Frame>,
     told: Vec<Told>,
     seen: usize,
     before: Totals,
@@ -443,8 +436,18 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    fn since(&self, world: &World) -> Duration {
+    /// Time since the release.
+    pub fn since(&self, world: &World) -> Duration {
         world.elapsed().saturating_sub(self.started)
+    }
+
+    /// Writes down what the scenario does.
+    pub fn note(&mut self, world: &World, message: String) {
+        self.told.push(Told {
+            at_seconds: self.since(world).as_secs(),
+            warning: false,
+            message,
+        });
     }
 
     fn look(&mut self, world: &World) {
@@ -539,6 +542,7 @@ impl<'a> Recorder<'a> {
             api_writes: own().filter(|call| call.verb.writes()).count() as u64,
             metric_queries: world.surroundings().queries() - self.queries,
             reason: status.and_then(|status| status.halt_reason),
+            cookies: world.traffic().cookies().clone(),
         };
         Recording {
             frames: self.frames,
@@ -546,6 +550,7 @@ impl<'a> Recorder<'a> {
             figures,
             writes: world.gate().writes(),
             end: EndState::of(world.server()),
+            refusals: world.server().refusals(),
         }
     }
 }

@@ -9,11 +9,12 @@ use serde::Serialize;
 
 use super::{
     Dice,
-    controllers::Behaviours,
+    controllers::{Behaviours, Busy},
     meter::Meter,
     prometheus::Prometheus,
     server::ApiServer,
     view::{Backend, View},
+    visitors::Visitors,
 };
 use crate::{
     clock::Clock,
@@ -37,7 +38,12 @@ pub struct Application {
     pub requests_per_second: u32,
     /// Kinds of requests and their shares in percent; the rest are plain ones.
     pub special: Vec<(f64, Request)>,
+    /// Whether users keep the cookies that they are given.
+    pub sticky: bool,
 }
+
+/// The path that users ask for.
+pub const PATH: &str = "/api/info";
 
 /// What became of requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -74,10 +80,14 @@ pub struct Traffic {
     clock: Clock,
     behaviours: Behaviours,
     prometheus: Arc<Mutex<Prometheus>>,
+    busy: Busy,
     dice: Dice,
     lag: usize,
     applications: Vec<Application>,
     loads: Vec<Application>,
+    visitors: BTreeMap<(String, String), Visitors>,
+    /// Requests by cookie, as `name=value`, and by image.
+    cookies: BTreeMap<String, BTreeMap<String, u64>>,
     views: VecDeque<Arc<View>>,
     meters: BTreeMap<String, Meter>,
     totals: BTreeMap<String, Totals>,
@@ -95,16 +105,20 @@ impl Traffic {
         prometheus: Arc<Mutex<Prometheus>>,
         dice: Dice,
         lag_seconds: u64,
+        busy: Busy,
     ) -> Self {
         Self {
             server,
             clock,
             behaviours,
             prometheus,
+            busy,
             dice,
             lag: usize::try_from(lag_seconds).unwrap_or(0),
             applications: Vec::new(),
             loads: Vec::new(),
+            visitors: BTreeMap::new(),
+            cookies: BTreeMap::new(),
             views: VecDeque::new(),
             meters: BTreeMap::new(),
             totals: BTreeMap::new(),
@@ -138,6 +152,11 @@ impl Traffic {
     /// What became of all requests, by image; of those that reached no pod, by the empty text.
     pub fn totals(&self) -> &BTreeMap<String, Totals> {
         &self.totals
+    }
+
+    /// Requests that carried a cookie, by cookie as `name=value`, and by the image that answered.
+    pub fn cookies(&self) -> &BTreeMap<String, BTreeMap<String, u64>> {
+        &self.cookies
     }
 
     /// What users saw of an image in the last seconds; nothing when it had no requests.
@@ -185,8 +204,12 @@ impl Traffic {
         for (application, counts) in users.chain(loads).collect::<Vec<_>>() {
             let plain = Request {
                 authority: application.host.clone(),
-                ..Request::get("/")
+                ..Request::get(PATH)
             };
+            if application.sticky && counts {
+                self.visits(&application, &plain, &seen, &view);
+                continue;
+            }
             let mut routes = vec![seen.route(&application, &plain)];
             for (_, request) in &application.special {
                 routes.push(seen.route(&application, request));
@@ -199,6 +222,38 @@ impl Traffic {
                 self.request(&application.namespace, &seen, &view, route, counts);
             }
         }
+    }
+
+    /// A second of requests of users who keep their cookies.
+    fn visits(&mut self, application: &Application, plain: &Request, seen: &View, now: &View) {
+        let key = (application.namespace.clone(), application.host.clone());
+        let mut visitors = self.visitors.remove(&key).unwrap_or_default();
+        let time = self.clock.now();
+        // Most users have the same few cookies.
+        let mut routes: BTreeMap<Vec<String>, Forwarding> = BTreeMap::new();
+        for _ in 0..application.requests_per_second {
+            let user = visitors.user(self.dice.roll());
+            let cookies = visitors.cookies(user, time);
+            let route = routes.entry(cookies.clone()).or_insert_with(|| {
+                let with = |request: Request, cookie: &String| request.with_cookie(cookie);
+                seen.route(application, &cookies.iter().fold(plain.clone(), with))
+            });
+            let Some(share) = self.draw(&route.shares).cloned() else {
+                self.serve(None, true);
+                continue;
+            };
+            let backend = self.backend(&application.namespace, &share.host, seen, now);
+            self.serve(backend, true);
+            let Some(backend) = backend else { continue };
+            for cookie in cookies {
+                let images = self.cookies.entry(cookie).or_default();
+                *images.entry(backend.image.clone()).or_default() += 1;
+            }
+            for header in &share.set_cookies {
+                visitors.receive(user, header, time);
+            }
+        }
+        self.visitors.insert(key, visitors);
     }
 
     /// Which kind of request the next one is: 0 for a plain one.
@@ -225,7 +280,7 @@ impl Traffic {
         counts: bool,
     ) {
         let to = self.draw(&route.shares);
-        let backend = to.and_then(|host| self.backend(namespace, host, seen, now));
+        let backend = to.and_then(|share| self.backend(namespace, &share.host, seen, now));
         self.serve(backend, counts);
         for mirror in &route.mirrors {
             if self.dice.chance(mirror.percent / 100.0)
@@ -237,18 +292,18 @@ impl Traffic {
         }
     }
 
-    fn draw<'a>(&mut self, shares: &'a [Share]) -> Option<&'a str> {
+    fn draw<'a>(&mut self, shares: &'a [Share]) -> Option<&'a Share> {
         if let [only] = shares {
-            return Some(&only.host);
+            return Some(only);
         }
         let mut drawn = 100.0 * self.dice.fraction();
         for share in shares {
             if drawn < share.percent {
-                return Some(&share.host);
+                return Some(share);
             }
             drawn -= share.percent;
         }
-        shares.last().map(|share| share.host.as_str())
+        shares.last()
     }
 
     /// The pod that a proxy chooses, if it still runs.
@@ -304,6 +359,14 @@ impl Traffic {
             .prometheus
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.retain(|uid, _| self.meters.contains_key(uid));
+        for (uid, meter) in &mut self.meters {
+            let share = busy.entry(uid.clone()).or_default();
+            // An average over some ten seconds.
+            *share += 0.1 * (meter.since_last() - *share);
+        }
+        drop(busy);
         for backend in view.pods.values() {
             if !self.meters.contains_key(&backend.uid) {
                 let meter = Meter::new(&backend.subject, &mut prometheus);

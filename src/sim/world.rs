@@ -10,7 +10,7 @@ use std::{
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::AbortHandle,
     time::{Instant, sleep_until},
 };
@@ -18,9 +18,9 @@ use tokio::{
 use super::{
     Dice, Scenario, Surroundings,
     behaviour::Behaviour,
-    controllers::{Behaviours, Controllers},
+    controllers::{Behaviours, Busy, Controllers, Measured},
     manifests,
-    operator::{Gate, Operator},
+    operator::{Gate, OPERATOR, Operator},
     prometheus::Prometheus,
     server::{ApiServer, Object, PatchKind, Refusal},
     traffic::Traffic,
@@ -28,13 +28,16 @@ use super::{
 use crate::{
     api::{Canary, Phase, crds},
     clock::Clock,
-    controller::Decider,
+    controller::{Decider, rbac},
     measure::Outside,
     settings::Settings,
 };
 
 /// When every world begins: seconds since 1970.
 const EPOCH: i64 = 1_767_225_600;
+
+/// Where the operator runs.
+const OWN_NAMESPACE: &str = "haldane";
 
 /// How often a world is looked at while nothing is written.
 const LOOK: Duration = Duration::from_secs(1);
@@ -73,6 +76,8 @@ pub struct World {
     start: Instant,
     options: Options,
     behaviours: Behaviours,
+    /// Has controllers look again, whatever was written.
+    nudge: Arc<Notify>,
     surroundings: Arc<Surroundings>,
     traffic: Arc<Mutex<Traffic>>,
     gate: Arc<Gate>,
@@ -111,15 +116,25 @@ impl World {
         for definition in crds::crds() {
             server.install_crd(serde_json::to_value(definition).unwrap_or_default())?;
         }
-        for definition in manifests::istio_definitions() {
+        for definition in manifests::definitions() {
             server.install_crd(definition)?;
         }
         let gate = Arc::new(Gate::default());
         server.intercept(gate.clone());
         let behaviours = Behaviours::default();
-        let controllers =
-            Controllers::new(server.clone(), clock, behaviours.clone(), options.nodes);
         let prometheus = Arc::<Mutex<Prometheus>>::default();
+        let (busy, nudge) = (Busy::default(), Arc::<Notify>::default());
+        let controllers = Controllers::new(
+            server.clone(),
+            clock,
+            behaviours.clone(),
+            options.nodes,
+            Measured {
+                busy: Arc::clone(&busy),
+                prometheus: Arc::clone(&prometheus),
+            },
+            Arc::clone(&nudge),
+        );
         let mut dice = Dice::new(seed);
         let surroundings = Arc::new(Surroundings::new(
             server.clone(),
@@ -135,6 +150,7 @@ impl World {
             prometheus,
             Dice::new(dice.roll()),
             options.scenario.proxy_lag_seconds,
+            busy,
         )));
         let users = users(
             Arc::clone(&traffic),
@@ -151,6 +167,7 @@ impl World {
             start,
             options,
             behaviours,
+            nudge,
             surroundings,
             traffic,
             cut_off: gate.cut_off(),
@@ -197,6 +214,7 @@ impl World {
             .and_then(|turn| skews.get(turn));
         let clock = skew.map_or(self.clock, |seconds| self.clock.skewed(*seconds));
         self.lives += 1;
+        self.admit(&format!("{OPERATOR}{}", self.lives));
         self.operator = Some(Operator::start(
             &self.server,
             self.lives,
@@ -204,6 +222,18 @@ impl World {
             (self.options.settings.clone(), self.options.decider.clone()),
             Arc::clone(&self.surroundings) as Arc<dyn Outside>,
         ));
+    }
+
+    /// Gives a life of the operator what the chart's roles give it, and no more.
+    fn admit(&self, user: &str) {
+        let tracking = self.options.settings.config_tracking;
+        let role = |rules| rbac::role(rules, tracking);
+        self.server.grant(user, &role(rbac::RULES), "");
+        self.server
+            .grant(user, &role(rbac::OWN_NAMESPACE), OWN_NAMESPACE);
+        if let Some(limit) = self.options.scenario.api_limit() {
+            self.server.limit(user, limit);
+        }
     }
 
     /// Ends the operator where it stands.
@@ -229,6 +259,8 @@ impl World {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(image.to_owned(), behaviour);
+        self.traffic().look_again();
+        self.nudge.notify_one();
     }
 
     /// Creates or replaces an object, as a user does with kubectl.

@@ -173,7 +173,8 @@ user() { # name, group
 env() {
   read_ports
   printf 'export %s=%q\n' KUBECONFIG "$dir/admin.kubeconfig" HALDANE_TEST_KUBECONFIG "$dir/admin.kubeconfig" \
-    HALDANE_TEST_CLUSTER_DIR "$dir" HALDANE_TEST_KUBECTL "$BIN_KUBERNETES/kubectl" HALDANE_TEST_PROMETHEUS "$BIN_PROMETHEUS/prometheus"
+    HALDANE_TEST_CLUSTER_DIR "$dir" HALDANE_TEST_KUBECTL "$BIN_KUBERNETES/kubectl" HALDANE_TEST_PROMETHEUS "$BIN_PROMETHEUS/prometheus" \
+    HALDANE_TEST_PROMTOOL "$BIN_PROMETHEUS/promtool"
 }
 
 case $command in

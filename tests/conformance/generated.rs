@@ -5,10 +5,16 @@ use serde_json::{Value, json};
 use crate::script::{Script, Step};
 
 /// A small generator of numbers (`SplitMix64`).
-struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+    /// The numbers of a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// From 0 up to, and without, the number of sides.
+    pub fn roll(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -16,7 +22,8 @@ impl Dice {
         usize::try_from((mixed ^ (mixed >> 31)) % sides as u64).unwrap()
     }
 
-    fn pick<T: Clone>(&mut self, all: &[T]) -> T {
+    /// One of these.
+    pub fn pick<T: Clone>(&mut self, all: &[T]) -> T {
         all[self.roll(all.len())].clone()
     }
 }
@@ -85,7 +92,9 @@ fn content(dice: &mut Dice, plural: &str) -> Value {
             "service": {"port": dice.pick(&[80, 81, 0])},
             "analysis": {"interval": "1m", "threshold": dice.roll(3), "stepWeight": 5 + dice.roll(3), "maxWeight": 50},
         }}),
-        "gears" => json!({"spec": {"teeth": [dice.roll(3)], "deep": {"n": dice.roll(2)}}, "other": dice.roll(2)}),
+        "gears" => {
+            json!({"spec": {"teeth": [dice.roll(3)], "deep": {"n": dice.roll(2)}}, "other": dice.roll(2)})
+        }
         _ => json!({"spec": {
             "max": dice.roll(120), "mode": dice.pick(&["on", "off", "odd"]),
             "tags": [dice.pick(&["p", "q"])], "hosts": [dice.pick(&["a.b", "c.d", "bad"])],
@@ -144,7 +153,10 @@ fn step(dice: &mut Dice, plural: &str, index: usize) -> Step {
         }
         12 => {
             let policy = dice.pick(&["Foreground", "Background", "Orphan"]);
-            (format!("delete {one}"), json!({"propagationPolicy": policy}))
+            (
+                format!("delete {one}"),
+                json!({"propagationPolicy": policy}),
+            )
         }
         13 if has_status(plural) => {
             let status = json!({"status": {"replicas": dice.roll(3), "phase": "Ready"}, "spec": {"replicas": 9}});

@@ -364,6 +364,27 @@ pub fn allocate_service(new: &mut Value, old: Option<&Value>, mut next: impl FnM
     }
 }
 
+/// What admission adds to a pod that is made or changed.
+pub fn admit(plural: &str, object: &mut Value, old: Option<&Value>) {
+    if plural != "pods" {
+        return;
+    }
+    let spec = &mut object["spec"];
+    let before = |field: &str| {
+        old.map(|old| &old["spec"][field])
+            .filter(|value| !value.is_null())
+    };
+    for (field, first) in [
+        ("priority", json!(0)),
+        ("preemptionPolicy", json!("PreemptLowerPriority")),
+    ] {
+        fill(spec, field, before(field).cloned().unwrap_or(first));
+    }
+    let toleration = |key: &str| json!({"key": format!("node.kubernetes.io/{key}"), "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
+    let tolerations = [toleration("not-ready"), toleration("unreachable")];
+    fill(spec, "tolerations", json!(tolerations));
+}
+
 /// What a new object of some kinds gets besides: the start of its status, marks of the server.
 pub fn begin(plural: &str, object: &mut Value) {
     match plural {
@@ -374,15 +395,6 @@ pub fn begin(plural: &str, object: &mut Value) {
         "services" | "ingresses" => object["status"] = json!({"loadBalancer": {}}),
         "pods" => {
             object["status"] = json!({"phase": "Pending", "qosClass": quality(&object["spec"])});
-            fill(&mut object["spec"], "priority", json!(0));
-            fill(
-                &mut object["spec"],
-                "preemptionPolicy",
-                json!("PreemptLowerPriority"),
-            );
-            let toleration = |key: &str| json!({"key": format!("node.kubernetes.io/{key}"), "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
-            let tolerations = [toleration("not-ready"), toleration("unreachable")];
-            fill(&mut object["spec"], "tolerations", json!(tolerations));
         }
         "replicasets" => object["status"] = json!({"replicas": 0}),
         "deployments" => object["status"] = json!({}),
