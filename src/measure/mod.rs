@@ -15,6 +15,7 @@ pub mod publish;
 pub mod query;
 mod reading;
 mod run;
+mod sharing;
 mod text;
 pub mod webhook;
 
@@ -25,3 +26,4 @@ pub use outside::{
     deliver,
 };
 pub use run::run;
+pub use sharing::Sharing;
