@@ -58,9 +58,8 @@ impl Sharing {
 
     fn ask(&self, question: Question, asked: Timestamp) -> Shared<Flight> {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        let under_way = |flight: &WeakShared<Flight>| {
-            flight.upgrade().filter(|flight| flight.peek().is_none())
-        };
+        let under_way =
+            |flight: &WeakShared<Flight>| flight.upgrade().filter(|flight| flight.peek().is_none());
         if let Some(flight) = flights.get(&question).and_then(under_way) {
             return flight;
         }

@@ -47,9 +47,11 @@ const PLURALS: [&str; 11] = [
 pub fn script(seed: u64, length: usize) -> Script {
     let mut dice = Dice(seed);
     let plural = dice.pick(&PLURALS);
-    let steps = (0..length)
-        .map(|index| step(&mut dice, plural, index))
-        .collect();
+    let mut steps: Vec<Step> = Vec::new();
+    for _ in 0..length {
+        let next = step(&mut dice, plural, &steps);
+        steps.push(next);
+    }
     Script {
         name: format!("seed {seed}: {plural}"),
         steps,
@@ -117,7 +119,8 @@ fn has_status(plural: &str) -> bool {
     )
 }
 
-fn step(dice: &mut Dice, plural: &str, index: usize) -> Step {
+fn step(dice: &mut Dice, plural: &str, before: &[Step]) -> Step {
+    let index = before.len();
     let name = dice.pick(&["a", "b"]);
     let manager = dice.pick(&["m", "o", "p"]);
     let earlier = dice.roll(index.max(1));
@@ -133,7 +136,8 @@ fn step(dice: &mut Dice, plural: &str, index: usize) -> Step {
         3 | 4 => (format!("apply {one}?{as_manager}"), body),
         5 => (format!("apply {one}?{as_manager}&force=true"), body),
         6 | 7 => (format!("merge {one}?{as_manager}"), body),
-        8 if index > 0 => {
+        // A list has the version of the whole cluster, in which others write too.
+        8 if index > 0 && before[earlier].request != format!("get {plural}") => {
             body["metadata"]["resourceVersion"] =
                 json!(format!("${earlier}.metadata.resourceVersion"));
             (format!("put {one}?{as_manager}"), body)

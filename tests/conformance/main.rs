@@ -142,19 +142,6 @@ async fn generated_scripts_are_answered_as_by_a_real_server() {
             .await
             .remove(0);
         let difference = transcript::difference(&real, &found);
-        if std::env::var("DUMP").is_ok() && difference.is_some() {
-            for (index, step) in script.steps.iter().enumerate() {
-                eprintln!(
-                    "{index} {} {}\n    real {} {}\n    fake {} {}",
-                    step.request,
-                    step.body,
-                    real[index]["code"],
-                    real[index]["body"],
-                    found[index]["code"],
-                    found[index]["body"]
-                );
-            }
-        }
         let difference = difference.map(|text| format!("{name}: {text}"));
         (transcript::digests(&real), difference)
     });

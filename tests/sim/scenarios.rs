@@ -22,10 +22,8 @@ fn fault(schema: &Value, value: &Value, at: &str) -> Option<String> {
         let list = || wanted.as_array().unwrap().iter();
         let holds = match keyword.as_str() {
             "$schema" | "title" | "description" | "default" | "format" => true,
-            "type" => match wanted {
-                Value::Array(_) => list().any(|kind| is(kind, value)),
-                kind => is(kind, value),
-            },
+            "type" if wanted.is_array() => list().any(|kind| is(kind, value)),
+            "type" => is(wanted, value),
             "enum" => list().any(|allowed| allowed == value),
             "const" => wanted == value,
             "minimum" => value

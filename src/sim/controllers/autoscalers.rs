@@ -1,4 +1,4 @@
-//! HorizontalPodAutoscalers, and KEDA's ScaledObjects: as many replicas as the load asks for.
+//! `HorizontalPodAutoscalers`, and KEDA's `ScaledObjects`: as many replicas as the load asks for.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -46,7 +46,7 @@ pub struct Memory {
     next: Option<Instant>,
     /// What each asked for in the past, by UID.
     asked: BTreeMap<String, VecDeque<(Instant, i64)>>,
-    /// When a ScaledObject's triggers were last active, by UID.
+    /// When a `ScaledObject`'s triggers were last active, by UID.
     active: BTreeMap<String, Instant>,
 }
 

@@ -174,7 +174,11 @@ impl Evaluation<'_> {
                 }
                 Ok((found.into_iter().collect(), (end, length)))
             }
-            _ => Err(PromqlError("expected a range".to_owned())),
+            Expression::Number(_)
+            | Expression::Selector { .. }
+            | Expression::Call(..)
+            | Expression::Aggregate { .. }
+            | Expression::Binary { .. } => Err(PromqlError("expected a range".to_owned())),
         }
     }
 
@@ -236,7 +240,9 @@ impl Evaluation<'_> {
                 let over = over_time(name)?;
                 let (ranges, (end, length)) = self.ranges(inner)?;
                 let value = |(mut labels, samples): (Labels, Vec<(i64, f64)>)| {
-                    labels.remove("__name__");
+                    if name != "last_over_time" {
+                        labels.remove("__name__");
+                    }
                     Some((labels, over(&samples, end, length)?))
                 };
                 Ok(Value::Vector(

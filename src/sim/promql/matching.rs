@@ -93,6 +93,10 @@ impl Matching {
         left: Vec<(Labels, f64)>,
         right: Vec<(Labels, f64)>,
     ) -> Result<Vec<Pair>, PromqlError> {
+        // Where one side has nothing, the other is not even looked at.
+        if left.is_empty() || right.is_empty() {
+            return Ok(Vec::new());
+        }
         let turned = self.many.as_ref().is_some_and(|many| !many.left);
         let (many, one) = if turned { (right, left) } else { (left, right) };
         let mut others: BTreeMap<Labels, (Labels, f64)> = BTreeMap::new();
