@@ -5,21 +5,20 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
     Dice,
     controllers::{Behaviours, Busy},
     meter::Meter,
+    paths::{Paths, Way, plain},
     prometheus::Prometheus,
     server::ApiServer,
     view::{Backend, View},
     visitors::Visitors,
 };
-use crate::{
-    clock::Clock,
-    route::istio::eval::{Forwarding, Request, Share},
-};
+use crate::{clock::Clock, route::istio::eval::Request};
 
 /// Seconds of the past that rates and percentiles are shown over.
 const WINDOW: usize = 10;
@@ -28,7 +27,7 @@ const WINDOW: usize = 10;
 const NOT_FOUND_PERCENT: f64 = 0.1;
 
 /// An application that users come to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Application {
     /// Namespace.
     pub namespace: String,
@@ -68,11 +67,27 @@ pub struct Impression {
     pub p99_ms: f64,
 }
 
+/// What users saw of an image in one second.
 #[derive(Clone, Debug, Default)]
 struct Second {
     failed: usize,
     times: Vec<f64>,
 }
+
+/// A pod that can answer, and what it counted.
+struct Pod {
+    backend: Backend,
+    /// The place of its image among those that were ever seen.
+    image: usize,
+    meter: Meter,
+    /// Probability, this second, that it answers with an error.
+    failing: f64,
+    /// What became of its requests this second.
+    second: Totals,
+}
+
+/// Requests by cookie, as `name=value`, and by the image that answered.
+type Cookies = BTreeMap<String, BTreeMap<String, u64>>;
 
 /// Users, proxies and pods.
 pub struct Traffic {
@@ -87,13 +102,19 @@ pub struct Traffic {
     loads: Vec<Application>,
     visitors: BTreeMap<(String, String), Visitors>,
     /// Requests by cookie, as `name=value`, and by image.
-    cookies: BTreeMap<String, BTreeMap<String, u64>>,
+    cookies: Cookies,
     views: VecDeque<Arc<View>>,
-    meters: BTreeMap<String, Meter>,
-    totals: BTreeMap<String, Totals>,
-    recent: VecDeque<BTreeMap<String, Second>>,
+    /// The API server's revision at the last look.
+    looked: u64,
     /// Whether the last view no longer says how versions behave.
     stale: bool,
+    paths: Option<Paths>,
+    /// Those of the last view, by UID.
+    pods: BTreeMap<String, Pod>,
+    totals: BTreeMap<String, Totals>,
+    images: Vec<String>,
+    /// By second, and by the place of the image.
+    recent: VecDeque<Vec<Second>>,
 }
 
 impl Traffic {
@@ -118,18 +139,22 @@ impl Traffic {
             applications: Vec::new(),
             loads: Vec::new(),
             visitors: BTreeMap::new(),
-            cookies: BTreeMap::new(),
+            cookies: Cookies::new(),
             views: VecDeque::new(),
-            meters: BTreeMap::new(),
-            totals: BTreeMap::new(),
-            recent: VecDeque::new(),
+            looked: 0,
             stale: false,
+            paths: None,
+            pods: BTreeMap::new(),
+            totals: BTreeMap::new(),
+            images: Vec::new(),
+            recent: VecDeque::new(),
         }
     }
 
     /// Users come to an application from now on.
     pub fn open(&mut self, application: Application) {
         self.applications.push(application);
+        self.paths = None;
     }
 
     /// Users make so many requests each second from now on.
@@ -146,7 +171,10 @@ impl Traffic {
 
     /// The load tests under way; what becomes of their requests concerns no user.
     pub fn set_loads(&mut self, loads: Vec<Application>) {
-        self.loads = loads;
+        if self.loads != loads {
+            self.loads = loads;
+            self.paths = None;
+        }
     }
 
     /// What became of all requests, by image; of those that reached no pod, by the empty text.
@@ -155,107 +183,204 @@ impl Traffic {
     }
 
     /// Requests that carried a cookie, by cookie as `name=value`, and by the image that answered.
-    pub fn cookies(&self) -> &BTreeMap<String, BTreeMap<String, u64>> {
+    pub fn cookies(&self) -> &Cookies {
         &self.cookies
     }
 
     /// What users saw of an image in the last seconds; nothing when it had no requests.
     pub fn impression(&self, image: &str) -> Option<Impression> {
-        let seconds = self.recent.iter().filter_map(|second| second.get(image));
+        let image = self.images.iter().position(|known| known == image)?;
         let (mut failed, mut times) = (0, Vec::new());
-        for second in seconds {
+        for second in self.recent.iter().filter_map(|second| second.get(image)) {
             failed += second.failed;
             times.extend_from_slice(&second.times);
         }
-        times.sort_by(f64::total_cmp);
-        let last = times.len().checked_sub(1)?;
-        let p99 = times.get(last - last / 100)?;
+        let requests = times.len();
+        let last = requests.checked_sub(1)?;
+        let (_, p99, _) = times.select_nth_unstable_by(last - last / 100, f64::total_cmp);
         Some(Impression {
-            requests: times.len(),
-            success_percent: 100.0 - percent(failed, times.len()),
+            requests,
+            success_percent: 100.0 - percent(failed, requests),
             p99_ms: *p99,
         })
     }
 
     /// One second of traffic.
     pub fn tick(&mut self) {
+        let now = self.view();
+        self.views.push_back(Arc::clone(&now));
+        while self.views.len() > self.lag + 1 {
+            self.views.pop_front();
+        }
+        let seen = self.views.front().unwrap_or(&now);
+        if !matches!(&self.paths, Some(paths) if paths.hold(seen, &now)) {
+            let applications = self.applications.iter().chain(&self.loads);
+            let paths = Paths::new(seen, &now, applications);
+            self.follow_pods(&now);
+            self.paths = Some(paths);
+        }
+        self.begin_second();
+        let Some(paths) = &self.paths else { return };
+        let Some(latest) = self.recent.back_mut() else {
+            return;
+        };
+        let mut round = Round {
+            dice: &mut self.dice,
+            pods: self.pods.values_mut().collect(),
+            latest,
+            dropped: 0,
+        };
+        let users = self.applications.iter().map(|a| (a, true));
+        let loads = self.loads.iter().map(|a| (a, false));
+        let time = self.clock.now();
+        for ((application, counts), ways) in users.chain(loads).zip(paths.ways()) {
+            if application.sticky && counts {
+                let key = (application.namespace.clone(), application.host.clone());
+                let visitors = self.visitors.entry(key).or_default();
+                round.visits(application, paths, visitors, &mut self.cookies, time);
+                continue;
+            }
+            for _ in 0..application.requests_per_second {
+                let kind = round.kind_of(application);
+                if let Some(way) = ways.get(kind) {
+                    round.request(way, counts);
+                }
+            }
+        }
+        let dropped = round.dropped;
+        if dropped > 0 {
+            self.totals.entry(String::new()).or_default().dropped += dropped;
+        }
+        self.add_up();
+    }
+
+    /// The cluster as it is now.
+    fn view(&mut self) -> Arc<View> {
+        let revision = self.server.revision();
+        let changed = || {
+            let changes = self.server.changes_since(self.looked);
+            changes
+                .iter()
+                .any(|change| View::depends_on(&change.resource))
+        };
         let view = match self.views.back() {
-            Some(view) if view.revision == self.server.revision() && !self.stale => {
+            Some(view) if !self.stale && (revision == self.looked || !changed()) => {
                 Arc::clone(view)
             }
             _ => Arc::new(View::of(&self.server, &self.behaviours)),
         };
-        self.stale = false;
-        self.views.push_back(Arc::clone(&view));
-        while self.views.len() > self.lag + 1 {
-            self.views.pop_front();
-        }
-        let seen = self
-            .views
-            .front()
-            .map_or_else(|| Arc::clone(&view), Arc::clone);
-        self.recent.push_back(BTreeMap::new());
-        if self.recent.len() > WINDOW {
-            self.recent.pop_front();
-        }
-        self.follow_pods(&view);
-        let users = self.applications.clone().into_iter().map(|a| (a, true));
-        let loads = self.loads.clone().into_iter().map(|a| (a, false));
-        for (application, counts) in users.chain(loads).collect::<Vec<_>>() {
-            let plain = Request {
-                authority: application.host.clone(),
-                ..Request::get(PATH)
-            };
-            if application.sticky && counts {
-                self.visits(&application, &plain, &seen, &view);
-                continue;
-            }
-            let mut routes = vec![seen.route(&application, &plain)];
-            for (_, request) in &application.special {
-                routes.push(seen.route(&application, request));
-            }
-            for _ in 0..application.requests_per_second {
-                let kind = self.kind_of(&application);
-                let Some(route) = routes.get(kind) else {
-                    continue;
-                };
-                self.request(&application.namespace, &seen, &view, route, counts);
-            }
-        }
+        (self.looked, self.stale) = (revision, false);
+        view
     }
 
-    /// A second of requests of users who keep their cookies.
-    fn visits(&mut self, application: &Application, plain: &Request, seen: &View, now: &View) {
-        let key = (application.namespace.clone(), application.host.clone());
-        let mut visitors = self.visitors.remove(&key).unwrap_or_default();
-        let time = self.clock.now();
-        // Most users have the same few cookies.
-        let mut routes: BTreeMap<Vec<String>, Forwarding> = BTreeMap::new();
-        for _ in 0..application.requests_per_second {
-            let user = visitors.user(self.dice.roll());
-            let cookies = visitors.cookies(user, time);
-            let route = routes.entry(cookies.clone()).or_insert_with(|| {
-                let with = |request: Request, cookie: &String| request.with_cookie(cookie);
-                seen.route(application, &cookies.iter().fold(plain.clone(), with))
+    /// Pods that are gone have their series ended, and new ones start to count.
+    fn follow_pods(&mut self, view: &View) {
+        let mut prometheus = self
+            .prometheus
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for backend in view.pods.values() {
+            if let Some(pod) = self.pods.get_mut(&backend.uid) {
+                pod.backend.clone_from(backend);
+                continue;
+            }
+            let known = self.images.iter().position(|image| *image == backend.image);
+            let image = known.unwrap_or_else(|| {
+                self.images.push(backend.image.clone());
+                self.images.len() - 1
             });
-            let Some(share) = self.draw(&route.shares).cloned() else {
-                self.serve(None, true);
-                continue;
+            let pod = Pod {
+                backend: backend.clone(),
+                image,
+                meter: Meter::new(&backend.subject, &mut prometheus),
+                failing: 0.0,
+                second: Totals::default(),
             };
-            let backend = self.backend(&application.namespace, &share.host, seen, now);
-            self.serve(backend, true);
-            let Some(backend) = backend else { continue };
-            for cookie in cookies {
-                let images = self.cookies.entry(cookie).or_default();
-                *images.entry(backend.image.clone()).or_default() += 1;
-            }
-            for header in &share.set_cookies {
-                visitors.receive(user, header, time);
-            }
+            self.pods.insert(backend.uid.clone(), pod);
         }
-        self.visitors.insert(key, visitors);
+        let at = self.clock.now().as_millisecond();
+        self.pods.retain(|uid, pod| {
+            let stays = view.pods.values().any(|backend| backend.uid == *uid);
+            if !stays {
+                pod.meter.end(&mut prometheus, at);
+            }
+            stays
+        });
     }
 
+    /// Forgets what is no longer recent, and asks pods how they behave at their age.
+    fn begin_second(&mut self) {
+        let oldest = if self.recent.len() < WINDOW {
+            None
+        } else {
+            self.recent.pop_front()
+        };
+        let mut latest = oldest.unwrap_or_default();
+        for second in &mut latest {
+            second.failed = 0;
+            second.times.clear();
+        }
+        latest.resize_with(self.images.len(), Second::default);
+        self.recent.push_back(latest);
+        let now = self.clock.now();
+        for pod in self.pods.values_mut() {
+            let age = now.duration_since(pod.backend.since).as_secs_f64();
+            pod.failing = pod.backend.behaviour.error_percent_at(age) / 100.0;
+        }
+    }
+
+    /// Adds the second to the totals.
+    fn add_up(&mut self) {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.retain(|uid, _| self.pods.contains_key(uid));
+        for (uid, pod) in &mut self.pods {
+            let fresh = pod.meter.since_last();
+            match busy.get_mut(uid) {
+                // An average over some ten seconds.
+                Some(rate) => *rate += 0.1 * (fresh - *rate),
+                None => drop(busy.insert(uid.clone(), 0.1 * fresh)),
+            }
+        }
+        drop(busy);
+        for pod in self.pods.values_mut() {
+            let Totals { served, failed, .. } = std::mem::take(&mut pod.second);
+            if served + failed == 0 {
+                continue;
+            }
+            let image = &pod.backend.image;
+            if !self.totals.contains_key(image) {
+                self.totals.insert(image.clone(), Totals::default());
+            }
+            if let Some(totals) = self.totals.get_mut(image) {
+                totals.served += served;
+                totals.failed += failed;
+            }
+        }
+    }
+
+    /// Prometheus reads the counters of all pods.
+    pub fn scrape(&self) {
+        let mut prometheus = self
+            .prometheus
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let at = self.clock.now().as_millisecond();
+        for pod in self.pods.values() {
+            pod.meter.scrape(&mut prometheus, at);
+        }
+    }
+}
+
+/// The requests of one second.
+struct Round<'a> {
+    dice: &'a mut Dice,
+    /// In order of their UIDs.
+    pods: Vec<&'a mut Pod>,
+    latest: &'a mut [Second],
+    dropped: u64,
+}
+
+impl Round<'_> {
     /// Which kind of request the next one is: 0 for a plain one.
     fn kind_of(&mut self, application: &Application) -> usize {
         if application.special.is_empty() {
@@ -271,127 +396,78 @@ impl Traffic {
         0
     }
 
-    fn request(
+    /// Requests of users who keep their cookies.
+    fn visits(
         &mut self,
-        namespace: &str,
-        seen: &View,
-        now: &View,
-        route: &Forwarding,
-        counts: bool,
+        application: &Application,
+        paths: &Paths,
+        visitors: &mut Visitors,
+        counted: &mut Cookies,
+        time: Timestamp,
     ) {
-        let to = self.draw(&route.shares);
-        let backend = to.and_then(|share| self.backend(namespace, &share.host, seen, now));
-        self.serve(backend, counts);
-        for mirror in &route.mirrors {
-            if self.dice.chance(mirror.percent / 100.0)
-                && let Some(backend) = self.backend(namespace, &mirror.host, seen, now)
+        let plain = plain(application);
+        // Most users have the same few cookies.
+        let mut ways: BTreeMap<Vec<String>, Way> = BTreeMap::new();
+        for _ in 0..application.requests_per_second {
+            let user = visitors.user(self.dice.roll());
+            let cookies = visitors.cookies(user, time);
+            let way = ways.entry(cookies.clone()).or_insert_with(|| {
+                let with = |request: Request, cookie: &String| request.with_cookie(cookie);
+                paths.way(application, &cookies.iter().fold(plain.clone(), with))
+            });
+            let share = way.draw(self.dice);
+            let pod = share.and_then(|share| share.pods.draw(self.dice));
+            self.serve(pod, true);
+            let answered = pod.and_then(|pod| self.pods.get(pod));
+            let (Some(share), Some(pod)) = (share, answered) else {
+                continue;
+            };
+            for cookie in cookies {
+                let images = counted.entry(cookie).or_default();
+                *images.entry(pod.backend.image.clone()).or_default() += 1;
+            }
+            for header in &share.set_cookies {
+                visitors.receive(user, header, time);
+            }
+        }
+    }
+
+    fn request(&mut self, way: &Way, counts: bool) {
+        let share = way.draw(self.dice);
+        let pod = share.and_then(|share| share.pods.draw(self.dice));
+        self.serve(pod, counts);
+        for (percent, pods) in &way.mirrors {
+            if self.dice.chance(percent / 100.0)
+                && let Some(pod) = pods.draw(self.dice)
             {
                 // A copy: its answer reaches nobody.
-                self.serve(Some(backend), false);
+                self.serve(Some(pod), false);
             }
         }
     }
 
-    fn draw<'a>(&mut self, shares: &'a [Share]) -> Option<&'a Share> {
-        if let [only] = shares {
-            return Some(only);
-        }
-        let mut drawn = 100.0 * self.dice.fraction();
-        for share in shares {
-            if drawn < share.percent {
-                return Some(share);
-            }
-            drawn -= share.percent;
-        }
-        shares.last()
-    }
-
-    /// The pod that a proxy chooses, if it still runs.
-    fn backend<'a>(
-        &mut self,
-        namespace: &str,
-        host: &str,
-        seen: &View,
-        now: &'a View,
-    ) -> Option<&'a Backend> {
-        let pods = seen.endpoints(namespace, host);
-        let count = u64::try_from(pods.len()).unwrap_or_default();
-        let index = self.dice.roll().checked_rem(count)?;
-        let pod = pods.get(usize::try_from(index).unwrap_or_default())?;
-        now.pods.get(pod)
-    }
-
-    fn serve(&mut self, backend: Option<&Backend>, counts: bool) {
-        let Some(backend) = backend else {
-            if counts {
-                self.totals.entry(String::new()).or_default().dropped += 1;
-            }
+    fn serve(&mut self, pod: Option<usize>, counts: bool) {
+        let Some(pod) = pod.and_then(|pod| self.pods.get_mut(pod)) else {
+            self.dropped += u64::from(counts);
             return;
         };
-        let behaviour = &backend.behaviour;
-        let age = self.clock.now().duration_since(backend.since).as_secs_f64();
-        let failed = self.dice.chance(behaviour.error_percent_at(age) / 100.0);
+        let failed = self.dice.chance(pod.failing);
         let code = if failed {
             2
         } else {
             usize::from(self.dice.chance(NOT_FOUND_PERCENT / 100.0))
         };
+        let behaviour = &pod.backend.behaviour;
         let time = behaviour.latency_ms * (behaviour.latency_spread * self.dice.normal()).exp();
-        if let Some(meter) = self.meters.get_mut(&backend.uid) {
-            meter.count(code, time);
-        }
+        pod.meter.count(code, time);
         if !counts {
             return;
         }
-        let totals = self.totals.entry(backend.image.clone()).or_default();
-        totals.served += u64::from(!failed);
-        totals.failed += u64::from(failed);
-        if let Some(second) = self.recent.back_mut() {
-            let second = second.entry(backend.image.clone()).or_default();
+        pod.second.served += u64::from(!failed);
+        pod.second.failed += u64::from(failed);
+        if let Some(second) = self.latest.get_mut(pod.image) {
             second.failed += usize::from(failed);
             second.times.push(time);
-        }
-    }
-
-    /// New pods start to count, and those that are gone have their series ended.
-    fn follow_pods(&mut self, view: &View) {
-        let mut prometheus = self
-            .prometheus
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        busy.retain(|uid, _| self.meters.contains_key(uid));
-        for (uid, meter) in &mut self.meters {
-            let share = busy.entry(uid.clone()).or_default();
-            // An average over some ten seconds.
-            *share += 0.1 * (meter.since_last() - *share);
-        }
-        drop(busy);
-        for backend in view.pods.values() {
-            if !self.meters.contains_key(&backend.uid) {
-                let meter = Meter::new(&backend.subject, &mut prometheus);
-                self.meters.insert(backend.uid.clone(), meter);
-            }
-        }
-        let at = self.clock.now().as_millisecond();
-        self.meters.retain(|uid, meter| {
-            let stays = view.pods.values().any(|backend| backend.uid == *uid);
-            if !stays {
-                meter.end(&mut prometheus, at);
-            }
-            stays
-        });
-    }
-
-    /// Prometheus reads the counters of all pods.
-    pub fn scrape(&self) {
-        let mut prometheus = self
-            .prometheus
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let at = self.clock.now().as_millisecond();
-        for meter in self.meters.values() {
-            meter.scrape(&mut prometheus, at);
         }
     }
 }

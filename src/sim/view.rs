@@ -9,7 +9,7 @@ use super::{
     behaviour::Behaviour,
     controllers::{self, Behaviours},
     meter::Subject,
-    server::{ApiServer, Object},
+    server::{ApiServer, Object, Resource},
     traffic::Application,
 };
 use crate::route::{
@@ -18,13 +18,11 @@ use crate::route::{
 };
 
 /// A namespace and a name.
-type Name = (String, String);
+pub type Name = (String, String);
 
 /// Routes, endpoints and pods at one moment.
 #[derive(Debug)]
 pub struct View {
-    /// The API server's revision.
-    pub revision: u64,
     /// Pods that can answer.
     pub pods: BTreeMap<Name, Backend>,
     routes: Vec<Arc<Object>>,
@@ -48,9 +46,16 @@ pub struct Backend {
 }
 
 impl View {
+    /// Whether a change of such an object can change the view.
+    pub fn depends_on(resource: &Resource) -> bool {
+        matches!(
+            resource.plural.as_str(),
+            "endpointslices" | "pods" | "replicasets" | "virtualservices" | "httproutes"
+        )
+    }
+
     /// The cluster as it is now.
     pub fn of(server: &ApiServer, behaviours: &Behaviours) -> Self {
-        let revision = server.revision();
         let mut endpoints: BTreeMap<Name, Vec<Name>> = BTreeMap::new();
         for slice in server.list("discovery.k8s.io", "endpointslices", "") {
             let namespace = slice.namespace();
@@ -76,7 +81,6 @@ impl View {
             .filter_map(|pod| Some((pod.key(), Backend::of(server, behaviours, pod)?)))
             .collect();
         Self {
-            revision,
             pods,
             routes: server.list("networking.istio.io", "virtualservices", ""),
             http_routes: server.list("gateway.networking.k8s.io", "httproutes", ""),

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use super::{
     Scenario, World,
     event::{Event, Subject, Version},
-    rollout::{Recorder, Release, RolloutError, Target},
+    recorder::Recorder,
+    released::Target,
+    rollout::{Release, RolloutError},
     server::Refusal,
 };
 
@@ -42,8 +44,7 @@ impl<'a> Weather<'a> {
         let second = seen.since(world).as_secs();
         let rate = scenario.traffic.rate(scenario.requests_per_second, second);
         world.traffic().set_rate(rate);
-        let step = seen.frames.last().map_or(0, |frame| frame.step);
-        let step = u32::try_from(step).unwrap_or_default();
+        let step = seen.step();
         if step > self.step {
             self.step = step;
             let behaviour = scenario.release.at_step(step);

@@ -364,7 +364,7 @@ fn real(promtool: &Path, questions: &[(String, i64)]) -> Vec<Answer> {
 
 /// Reads promtool's samples: `{pod="a"} 2.5E+01, {pod="b"} +Inf`.
 fn read(got: &str) -> Vec<(Labels, f64)> {
-    let got = got.lines().next().unwrap().trim();
+    let got = got.lines().next().unwrap_or_default().trim();
     let mut samples: Vec<(Labels, f64)> = Vec::new();
     let mut rest = if got == "nil" { "" } else { got };
     while let Some((name, tail)) = rest.split_once("} ") {

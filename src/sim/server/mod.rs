@@ -91,9 +91,20 @@ impl std::fmt::Debug for ApiServer {
 impl ApiServer {
     /// An empty cluster that takes the time from `clock`.
     pub fn new(clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self::with(State::new(Arc::new(clock)))
+    }
+
+    /// Another cluster that is in the same state now, and takes the time from `clock`. Nobody has
+    /// spoken to it yet, and nobody intercepts.
+    #[must_use]
+    pub fn copy(&self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self::with(self.look(|state| state.copy(Arc::new(clock))))
+    }
+
+    fn with(state: State) -> Self {
         Self {
             shared: Arc::new(Shared {
-                state: Mutex::new(State::new(Arc::new(clock))),
+                state: Mutex::new(state),
                 interceptor: RwLock::new(None),
                 calls: Mutex::new(Vec::new()),
                 rights: RwLock::default(),

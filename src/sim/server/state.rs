@@ -118,6 +118,17 @@ impl State {
         state
     }
 
+    /// A cluster in the same state, with a clock of its own.
+    pub fn copy(&self, clock: Clock) -> Self {
+        Self {
+            store: self.store.copy(),
+            registry: self.registry.clone(),
+            defect: self.defect,
+            clock,
+            made: self.made,
+        }
+    }
+
     /// True when a rule is broken on purpose.
     pub fn has(&self, defect: Defect) -> bool {
         self.defect == Some(defect)

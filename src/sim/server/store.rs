@@ -138,6 +138,21 @@ impl Store {
         self.revision
     }
 
+    /// The same objects and history, which nobody watches yet.
+    pub fn copy(&self) -> Self {
+        let senders = self.news.iter();
+        Self {
+            revision: self.revision,
+            objects: self.objects.clone(),
+            log: self.log.clone(),
+            compacted: self.compacted,
+            news: senders
+                .map(|news| watch::Sender::new(*news.borrow()))
+                .collect(),
+            latest: watch::Sender::new(self.revision),
+        }
+    }
+
     /// Changes up to and including this revision are forgotten.
     pub fn compacted(&self) -> u64 {
         self.compacted
