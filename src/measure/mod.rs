@@ -12,7 +12,7 @@ pub mod judging;
 pub mod look;
 pub mod metrics;
 mod native;
-mod network;
+pub(crate) mod network;
 mod outside;
 pub mod publish;
 pub mod query;

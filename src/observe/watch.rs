@@ -252,7 +252,7 @@ mod tests {
     use super::*;
     use crate::{
         object::Key,
-        sim::{manifests::istio_definitions, server::ApiServer},
+        sim::{manifests::definitions, server::ApiServer},
     };
     use jiff::Timestamp;
     use serde_json::json;
@@ -301,7 +301,7 @@ mod tests {
 
         assert!(misses());
         needs();
-        for definition in istio_definitions() {
+        for definition in definitions() {
             server.install_crd(definition).unwrap();
         }
         while changed.try_recv().is_ok() {}

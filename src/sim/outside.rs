@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use serde_json::Value as Json;
 
 use super::{
-    Dice, load, prometheus::Prometheus, promql::Value, scenario::Disturbances, server::ApiServer,
-    traffic::Application,
+    Dice, event::Answers, load, prometheus::Prometheus, promql::Value, scenario::Disturbances,
+    server::ApiServer, traffic::Application,
 };
 use crate::{
     clock::Clock,
@@ -40,10 +40,12 @@ pub struct Surroundings {
 struct Inner {
     dice: Dice,
     disturbances: Disturbances,
+    /// What webhooks answer instead, the latest last.
+    answers: Vec<Answers>,
     released: Option<Timestamp>,
     posted: Vec<Posted>,
     loads: Vec<(Application, Timestamp)>,
-    answers: BTreeMap<String, Answer>,
+    addresses: BTreeMap<String, Answer>,
     queries: u64,
 }
 
@@ -72,10 +74,11 @@ impl Surroundings {
             inner: Mutex::new(Inner {
                 dice: Dice::new(seed),
                 disturbances,
+                answers: Vec::new(),
                 released: None,
                 posted: Vec::new(),
                 loads: Vec::new(),
-                answers: BTreeMap::new(),
+                addresses: BTreeMap::new(),
                 queries: 0,
             }),
         }
@@ -92,7 +95,17 @@ impl Surroundings {
 
     /// Whoever is called at an address answers so from now on.
     pub fn answer(&self, url: &str, answer: Answer) {
-        self.lock().answers.insert(url.to_owned(), answer);
+        self.lock().addresses.insert(url.to_owned(), answer);
+    }
+
+    /// Webhooks answer this from now on.
+    pub fn answer_hooks(&self, answers: Answers) {
+        self.lock().answers.push(answers);
+    }
+
+    /// Chats answer with this HTTP status from now on.
+    pub fn answer_alerts(&self, status: u16) {
+        self.lock().disturbances.alert_status = status;
     }
 
     /// What webhooks and chats got so far.
@@ -183,10 +196,15 @@ impl Surroundings {
             url: post.url.clone(),
             body,
         });
-        let status = if let Some(Answer::Status(status)) = inner.answers.get(&post.url) {
+        let status = if let Some(Answer::Status(status)) = inner.addresses.get(&post.url) {
             *status
         } else if is_hook {
-            load::gate(&post.url).unwrap_or(inner.disturbances.webhook_status)
+            let meant = |answers: &&Answers| post.url.contains(&answers.containing);
+            let latest = inner.answers.iter().rev().find(meant);
+            latest
+                .map(|answers| answers.status)
+                .or_else(|| load::gate(&post.url))
+                .unwrap_or(inner.disturbances.webhook_status)
         } else {
             inner.disturbances.alert_status
         };
@@ -227,7 +245,7 @@ impl Outside for Surroundings {
 
     fn post<'a>(&'a self, post: &'a Post) -> BoxFuture<'a, Result<Reply, PostError>> {
         Box::pin(async move {
-            if self.lock().answers.get(&post.url) == Some(&Answer::Nothing) {
+            if self.lock().addresses.get(&post.url) == Some(&Answer::Nothing) {
                 tokio::time::sleep(post.timeout).await;
                 return Err(PostError::TimedOut(post.timeout));
             }

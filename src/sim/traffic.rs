@@ -5,16 +5,18 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
     Dice,
-    controllers::Behaviours,
+    controllers::{Behaviours, Busy},
     meter::Meter,
-    paths::{Paths, Way},
+    paths::{Paths, Way, plain},
     prometheus::Prometheus,
     server::ApiServer,
     view::{Backend, View},
+    visitors::Visitors,
 };
 use crate::{clock::Clock, route::istio::eval::Request};
 
@@ -35,7 +37,12 @@ pub struct Application {
     pub requests_per_second: u32,
     /// Kinds of requests and their shares in percent; the rest are plain ones.
     pub special: Vec<(f64, Request)>,
+    /// Whether users keep the cookies that they are given.
+    pub sticky: bool,
 }
+
+/// The path that users ask for.
+pub const PATH: &str = "/api/info";
 
 /// What became of requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -79,16 +86,23 @@ struct Pod {
     second: Totals,
 }
 
+/// Requests by cookie, as `name=value`, and by the image that answered.
+type Cookies = BTreeMap<String, BTreeMap<String, u64>>;
+
 /// Users, proxies and pods.
 pub struct Traffic {
     server: ApiServer,
     clock: Clock,
     behaviours: Behaviours,
     prometheus: Arc<Mutex<Prometheus>>,
+    busy: Busy,
     dice: Dice,
     lag: usize,
     applications: Vec<Application>,
     loads: Vec<Application>,
+    visitors: BTreeMap<(String, String), Visitors>,
+    /// Requests by cookie, as `name=value`, and by image.
+    cookies: Cookies,
     views: VecDeque<Arc<View>>,
     /// The API server's revision at the last look.
     looked: u64,
@@ -112,16 +126,20 @@ impl Traffic {
         prometheus: Arc<Mutex<Prometheus>>,
         dice: Dice,
         lag_seconds: u64,
+        busy: Busy,
     ) -> Self {
         Self {
             server,
             clock,
             behaviours,
             prometheus,
+            busy,
             dice,
             lag: usize::try_from(lag_seconds).unwrap_or(0),
             applications: Vec::new(),
             loads: Vec::new(),
+            visitors: BTreeMap::new(),
+            cookies: Cookies::new(),
             views: VecDeque::new(),
             looked: 0,
             stale: false,
@@ -162,6 +180,11 @@ impl Traffic {
     /// What became of all requests, by image; of those that reached no pod, by the empty text.
     pub fn totals(&self) -> &BTreeMap<String, Totals> {
         &self.totals
+    }
+
+    /// Requests that carried a cookie, by cookie as `name=value`, and by the image that answered.
+    pub fn cookies(&self) -> &Cookies {
+        &self.cookies
     }
 
     /// What users saw of an image in the last seconds; nothing when it had no requests.
@@ -216,7 +239,14 @@ impl Traffic {
         };
         let users = self.applications.iter().map(|a| (a, true));
         let loads = self.loads.iter().map(|a| (a, false));
+        let time = self.clock.now();
         for ((application, counts), ways) in users.chain(loads).zip(paths.ways()) {
+            if application.sticky && counts {
+                let key = (application.namespace.clone(), application.host.clone());
+                let visitors = self.visitors.entry(key).or_default();
+                round.visits(application, paths, visitors, &mut self.cookies, time);
+                continue;
+            }
             for _ in 0..application.requests_per_second {
                 let kind = round.kind_of(application);
                 if let Some(way) = ways.get(kind) {
@@ -308,6 +338,17 @@ impl Traffic {
 
     /// Adds the second to the totals.
     fn add_up(&mut self) {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.retain(|uid, _| self.pods.contains_key(uid));
+        for (uid, pod) in &mut self.pods {
+            let fresh = pod.meter.since_last();
+            match busy.get_mut(uid) {
+                // An average over some ten seconds.
+                Some(rate) => *rate += 0.1 * (fresh - *rate),
+                None => drop(busy.insert(uid.clone(), 0.1 * fresh)),
+            }
+        }
+        drop(busy);
         for pod in self.pods.values_mut() {
             let Totals { served, failed, .. } = std::mem::take(&mut pod.second);
             if served + failed == 0 {
@@ -362,9 +403,45 @@ impl Round<'_> {
         0
     }
 
+    /// Requests of users who keep their cookies.
+    fn visits(
+        &mut self,
+        application: &Application,
+        paths: &Paths,
+        visitors: &mut Visitors,
+        counted: &mut Cookies,
+        time: Timestamp,
+    ) {
+        let plain = plain(application);
+        // Most users have the same few cookies.
+        let mut ways: BTreeMap<Vec<String>, Way> = BTreeMap::new();
+        for _ in 0..application.requests_per_second {
+            let user = visitors.user(self.dice.roll());
+            let cookies = visitors.cookies(user, time);
+            let way = ways.entry(cookies.clone()).or_insert_with(|| {
+                let with = |request: Request, cookie: &String| request.with_cookie(cookie);
+                paths.way(application, &cookies.iter().fold(plain.clone(), with))
+            });
+            let share = way.draw(self.dice);
+            let pod = share.and_then(|share| share.pods.draw(self.dice));
+            self.serve(pod, true);
+            let answered = pod.and_then(|pod| self.pods.get(pod));
+            let (Some(share), Some(pod)) = (share, answered) else {
+                continue;
+            };
+            for cookie in cookies {
+                let images = counted.entry(cookie).or_default();
+                *images.entry(pod.backend.image.clone()).or_default() += 1;
+            }
+            for header in &share.set_cookies {
+                visitors.receive(user, header, time);
+            }
+        }
+    }
+
     fn request(&mut self, way: &Way, counts: bool) {
-        let pods = way.draw(self.dice);
-        let pod = pods.and_then(|pods| pods.draw(self.dice));
+        let share = way.draw(self.dice);
+        let pod = share.and_then(|share| share.pods.draw(self.dice));
         self.serve(pod, counts);
         for (percent, pods) in &way.mirrors {
             if self.dice.chance(percent / 100.0)

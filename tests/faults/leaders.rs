@@ -221,6 +221,7 @@ async fn release(seed: u64, fenced: bool) -> (Vec<String>, BTreeMap<String, u64>
     }
     world.run_for(Duration::from_secs(3)).await;
     world.traffic().open(Application {
+        sticky: false,
         namespace: "default".to_owned(),
         host: "shop".to_owned(),
         requests_per_second: 12,

@@ -134,6 +134,7 @@ impl<'a> People<'a> {
         if self.opened.is_none() && due.is_some_and(|due| now > due) {
             self.opened = Some(now);
             world.traffic().open(Application {
+                sticky: false,
                 namespace: "default".to_owned(),
                 host: "shop".to_owned(),
                 requests_per_second: 12,

@@ -179,7 +179,10 @@ fn step_that_the_route_never_got_is_not_followed_by_the_next() {
         .into_iter()
         .find_map(|effect| match effect {
             Effect::Measure(check) => Some(check),
-            Effect::Create { .. } | Effect::Patch { .. } | Effect::CopyConfig(_) => None,
+            Effect::Create { .. }
+            | Effect::Patch { .. }
+            | Effect::CopyConfig(_)
+            | Effect::Look(_) => None,
         });
     let check = check.unwrap();
     let stages = check

@@ -1,16 +1,18 @@
 //! The controllers that every cluster has: `Deployments`, `ReplicaSets`, `DaemonSets`, the nodes'
 //! agents
-//! that run pods, `EndpointSlices`, and the garbage collector.
+//! that run pods, `EndpointSlices`, autoscalers (KEDA's too), and the garbage collector.
 //!
 //! They look at the whole state when something changed or a time came, and write what is missing:
 //! in one fixed order, so that a run is repeatable.
 
+mod autoscalers;
 mod daemon_set;
 mod deployment;
 mod endpoints;
 mod pods;
 mod replica_set;
 
+pub use autoscalers::{Busy, Measured};
 pub use endpoints::SERVICE_NAME;
 
 use std::{
@@ -20,7 +22,10 @@ use std::{
 };
 
 use serde_json::Value;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, sleep_until},
+};
 
 use super::{
     behaviour::Behaviour,
@@ -58,11 +63,22 @@ pub struct Controllers {
     addresses: u32,
     seen: u64,
     wake: Option<Instant>,
+    measured: Measured,
+    scaling: autoscalers::Memory,
+    /// Says that pods behave differently.
+    nudge: Arc<Notify>,
 }
 
 impl Controllers {
     /// Controllers of a cluster with so many nodes.
-    pub fn new(server: ApiServer, clock: Clock, behaviours: Behaviours, nodes: usize) -> Self {
+    pub fn new(
+        server: ApiServer,
+        clock: Clock,
+        behaviours: Behaviours,
+        nodes: usize,
+        measured: Measured,
+        nudge: Arc<Notify>,
+    ) -> Self {
         Self {
             server,
             clock,
@@ -72,12 +88,16 @@ impl Controllers {
             addresses: 0,
             seen: 0,
             wake: None,
+            measured,
+            scaling: autoscalers::Memory::default(),
+            nudge,
         }
     }
 
     /// Runs until dropped.
     pub async fn run(mut self) {
         let mut revisions = self.server.follow();
+        let nudge = Arc::clone(&self.nudge);
         loop {
             revisions.borrow_and_update();
             self.settle();
@@ -90,6 +110,7 @@ impl Controllers {
                     }
                     sleep(REACTION).await;
                 }
+                () = nudge.notified() => self.wake = Some(Instant::now()),
                 () = async {
                     match wake {
                         Some(wake) => sleep_until(wake).await,
@@ -114,6 +135,7 @@ impl Controllers {
             self.replica_sets();
             self.pods();
             self.endpoint_slices();
+            self.autoscalers();
             if orphans {
                 self.server.collect_garbage();
             }
@@ -141,6 +163,8 @@ impl Controllers {
                     | "services"
                     | "endpointslices"
                     | "namespaces"
+                    | "horizontalpodautoscalers"
+                    | "scaledobjects"
             );
             orphans |= change.action == Action::Deleted || change.object.terminating();
         }
