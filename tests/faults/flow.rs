@@ -99,6 +99,7 @@ fn edit_canary(patch: Value) -> Deed {
 }
 
 /// What is released, and what may come of it.
+#[allow(clippy::struct_excessive_bools, reason = "each is one fact of a story")]
 #[derive(Clone)]
 pub struct Flow {
     pub name: &'static str,
@@ -540,11 +541,11 @@ fn around() -> Vec<Flow> {
                 "target": {"type": "Utilization", "averageUtilization": 80}}}],
         },
     });
-    let mut scaled = Flow::plain("autoscaled").spec(&json!({"autoscalerRef": {
+    let mut grown = Flow::plain("autoscaled").spec(&json!({"autoscalerRef": {
         "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "name": "shop"}}));
-    scaled.manifests.push(scaler);
+    grown.manifests.push(scaler);
     let size = json!({"spec": {"replicas": 3}});
-    scaled.acts.push(on(
+    grown.acts.push(on(
         25,
         Deed::Edit("apps", "deployments", "shop-primary", size),
     ));
@@ -579,7 +580,7 @@ fn around() -> Vec<Flow> {
         .insert(0, at(Phase::Initialized, Deed::Apply(second)));
     vec![
         bootstrap,
-        scaled,
+        grown,
         corrected,
         forgotten,
         late,

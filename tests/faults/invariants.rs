@@ -292,8 +292,8 @@ impl Checker {
         });
         if old.phase() != "Succeeded" && new.phase() == "Succeeded" {
             let promoted = self.revisions.get(promoted).cloned();
-            let carries = promoted.as_ref().is_none_or(|image| *image == new.primary);
-            self.ensure(world, "R2", carries, || {
+            let agrees = promoted.as_ref().is_none_or(|image| *image == new.primary);
+            self.ensure(world, "R2", agrees, || {
                 format!(
                     "{promoted:?} counts as promoted, the primary has {}",
                     new.primary
@@ -367,7 +367,8 @@ impl Checker {
     pub fn neighbours(&mut self, world: &World, plural: &str, name: &str) {
         if plural == "canaries" && name == "shop-rival" {
             let status = self.value("canaries", name)["status"].clone();
-            let idle = status["runTime"].is_null() && status["phase"].as_str().unwrap_or("") == "";
+            let idle = status["runTime"].is_null()
+                && status["phase"].as_str().unwrap_or_default().is_empty();
             self.ensure(world, "O3", idle, || format!("a rival works: {status}"));
         }
         if !matches!(plural, "configmaps" | "deployments") {

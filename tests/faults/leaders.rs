@@ -237,7 +237,7 @@ async fn release(seed: u64, fenced: bool) -> (Vec<String>, BTreeMap<String, u64>
     if !world.run_until(is(Phase::Succeeded), limit).await {
         wrong.push(format!("L1: ends {}", world.phase("default", "shop")));
     }
-    world.run_for(Duration::from_secs(60)).await;
+    world.run_for(Duration::from_mins(1)).await;
     let dropped = world
         .traffic()
         .totals()

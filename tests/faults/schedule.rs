@@ -143,7 +143,6 @@ impl Schedule {
 fn milder(fault: &Fault) -> Option<Fault> {
     let half = |n: u64| n / 2;
     let milder = match *fault {
-        Fault::Crash { .. } => return None,
         Fault::Fail { call, times, error } if times > 1 => Fault::Fail {
             call,
             times: half(times),
@@ -197,7 +196,8 @@ fn milder(fault: &Fault) -> Option<Fault> {
             event,
             twist: Twist::Merge(half(s)),
         },
-        Fault::Fail { .. }
+        Fault::Crash { .. }
+        | Fault::Fail { .. }
         | Fault::Slow { .. }
         | Fault::Stale { .. }
         | Fault::Depose { .. }
@@ -242,6 +242,7 @@ pub fn try_all(what: &str, schedules: &[Schedule]) {
             Outcome::Right => *counts.0 += 1,
             Outcome::Missed => *counts.1 += 1,
             Outcome::Wrong(text) => {
+                println!("{text}\n  {}", serde_json::to_string(schedule).unwrap());
                 *counts.0 += 1;
                 counts.2.push((schedule.clone(), text));
             }

@@ -31,10 +31,10 @@ fn names() -> Vec<&'static str> {
 /// So many schedules: first one for each kind, then more of all, then the same in other worlds.
 /// `of` says what kind a schedule is.
 fn choose<K: Ord>(all: Vec<(K, Schedule)>, most: usize) -> (Vec<Schedule>, usize) {
-    let mut seen = BTreeSet::new();
+    let mut kinds = BTreeSet::new();
     let (mut first, mut rest) = (Vec::new(), Vec::new());
     for (kind, schedule) in all {
-        if seen.insert(kind) {
+        if kinds.insert(kind) {
             first.push(schedule);
         } else {
             rest.push(schedule);
@@ -61,7 +61,7 @@ fn choose<K: Ord>(all: Vec<(K, Schedule)>, most: usize) -> (Vec<Schedule>, usize
             }
         })
         .collect();
-    (chosen, seen.len())
+    (chosen, kinds.len())
 }
 
 #[test]

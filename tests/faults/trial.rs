@@ -7,7 +7,8 @@ use haldane::{
     controller::Decider,
     route::Request,
     sim::{
-        Answer, Options, World, behaviour::Behaviour, crash::EndState, run, traffic::Application,
+        Answer, Options, World, behaviour::Behaviour, crash::EndState, run, server::DeleteOptions,
+        traffic::Application,
     },
 };
 use serde_json::{Value, json};
@@ -208,7 +209,7 @@ fn perform(world: &World, deed: &Deed) {
             let target = ("default", *name);
             world
                 .server()
-                .delete((group, plural), target, &Default::default())
+                .delete((group, plural), target, &DeleteOptions::default())
                 .unwrap();
         }
         Deed::Gate(answer) => world.surroundings().answer(GATE, *answer),

@@ -249,7 +249,7 @@ pub const BUGS: &[Bug] = &[
                     && s.name() == "shop"
                 {
                     for name in ["settings-primary", "settings-store-primary"] {
-                        copy.to.key.name = name.to_owned();
+                        name.clone_into(&mut copy.to.key.name);
                         plan.effects.push(Effect::CopyConfig(copy.clone()));
                     }
                 }

@@ -105,7 +105,7 @@ pub const BUGS: &[Bug] = &[
             }
             let plan = with_memory(s, |status| status.last_applied_spec = Some(target.clone()));
             with_status(s, plan, |status| {
-                status.last_applied_spec = Some(target.clone())
+                status.last_applied_spec = Some(target.clone());
             })
         },
     },
@@ -120,7 +120,7 @@ pub const BUGS: &[Bug] = &[
             }
             let plan = with_memory(s, |status| status.last_applied_spec = Some(target.clone()));
             with_status(s, plan, |status| {
-                status.last_applied_spec = Some(target.clone())
+                status.last_applied_spec = Some(target.clone());
             })
         },
     },

@@ -97,7 +97,9 @@ pub fn answers(s: &Snapshot, change: impl Fn(&Outcome) -> Outcome) -> Plan {
 pub fn hooks_agree(s: &Snapshot) -> Plan {
     answers(s, |outcome| match outcome {
         Outcome::Refused(_) => Outcome::Agreed,
-        other => other.clone(),
+        Outcome::Agreed | Outcome::Value(_) | Outcome::NoData(_) | Outcome::Unavailable(_) => {
+            outcome.clone()
+        }
     })
 }
 
