@@ -20,7 +20,10 @@ done
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/haldane-tests.XXXXXX")
 clean_up() {
-  [ ! -d "$work/cluster" ] || tests/cluster/control-plane.sh down "$work/cluster"
+  local plane
+  for plane in cluster bare; do
+    [ ! -d "$work/$plane" ] || tests/cluster/control-plane.sh down "$work/$plane"
+  done
   if [ -e "$work/keep" ]; then echo "The control plane's state and logs: $work/cluster"; else rm -rf "$work"; fi
 }
 trap clean_up EXIT
@@ -93,6 +96,17 @@ chart() {
   "$BIN_HELM/helm" lint --strict charts/haldane
   HALDANE_TEST_HELM=$BIN_HELM/helm cargo test --locked --test chart -- --include-ignored
 }
+# What stands in for Kubernetes and Prometheus in the simulated cluster, side by side with the real ones.
+conformance() {
+  need_go_for "$BIN_KUBERNETES" "$BIN_ETCD"
+  need openssl openssl
+  tests/cluster/build.sh prometheus || leave_out "no Prometheus, for the reason above"
+  tests/cluster/build.sh kubernetes etcd
+  OWNER=$$ tests/cluster/control-plane.sh up "$work/bare" --bare
+  eval "$(tests/cluster/control-plane.sh env "$work/bare")"
+  cargo test --locked --test conformance -- --ignored
+  tests/cluster/control-plane.sh down "$work/bare"
+}
 cluster() {
   need_go_for "$BIN_KUBERNETES" "$BIN_ETCD" "$BIN_HELM" "$CRD_FOLDER"
   need openssl openssl
@@ -118,7 +132,10 @@ if [ -z "$quick" ]; then
   stage "dependencies" dependencies
   stage "report in a browser" report
   stage "chart" chart
-  if [ -n "$with_cluster" ]; then stage "cluster tests" cluster; fi
+  if [ -n "$with_cluster" ]; then
+    stage "conformance" conformance
+    stage "cluster tests" cluster
+  fi
 fi
 
 printf '\n=== summary\n'

@@ -34,7 +34,7 @@ use crate::{
 pub struct SimulateArgs {
     /// Files of YAML or JSON manifests: the workload, its Canary and what belongs to it; `-` for
     /// standard input
-    #[arg(required_unless_present_any = ["list", "print"], value_name = "FILE")]
+    #[arg(required_unless_present_any = ["list", "print", "schema"], value_name = "FILE")]
     files: Vec<PathBuf>,
     /// What happens to the new version: a name of --list, or a file
     #[arg(long, value_name = "NAME|FILE", default_value = "good")]
@@ -42,6 +42,9 @@ pub struct SimulateArgs {
     /// Print the scenario's file: what to start from for one of your own
     #[arg(long)]
     print: bool,
+    /// Print what scenario files may say, as JSON Schema: for editors and checks
+    #[arg(long)]
+    schema: bool,
     /// List the named scenarios
     #[arg(long)]
     list: bool,
@@ -108,6 +111,10 @@ pub fn run(args: &SimulateArgs) -> ExitCode {
 fn outcome(args: &SimulateArgs) -> Result<ExitCode, Unusable> {
     if args.list {
         return Ok(written(list(), ExitCode::SUCCESS));
+    }
+    if args.schema {
+        let text = serde_json::to_string_pretty(&Scenario::schema()).unwrap_or_default();
+        return Ok(written(writeln!(stdout(), "{text}"), ExitCode::SUCCESS));
     }
     let (scenario, text) = scenario(&args.scenario)?;
     if args.print {

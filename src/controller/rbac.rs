@@ -1,5 +1,7 @@
 //! What the operator may do in a cluster: the one table, which the chart's role is made from.
 
+use serde_json::{Value, json};
+
 /// Permission for some verbs on some resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -145,6 +147,17 @@ pub const OWN_NAMESPACE: &[Rule] = &[Rule {
     reason: "Who leads.",
     when: None,
 }];
+
+/// A role with these rules, without those that are only for a chart's value that is off.
+pub fn role(rules: &[Rule], config_tracking: bool) -> Value {
+    let needed = rules
+        .iter()
+        .filter(|rule| rule.when.is_none() || config_tracking);
+    let rules: Vec<Value> = needed
+        .map(|rule| json!({"apiGroups": [rule.group], "resources": rule.resources, "verbs": rule.verbs}))
+        .collect();
+    json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "rules": rules})
+}
 
 #[cfg(test)]
 mod tests {

@@ -104,9 +104,12 @@ impl Facts {
             headers: capabilities.headers && requests,
             mirror: capabilities.mirror && requests,
         };
-        let revision = workload::revision(target);
         let (configs, missing_config) = configs(s, target);
         let copies = copies(s)?;
+        let revision = primary
+            .as_deref()
+            .and_then(|primary| workload::shared_revision(&s.settings, target, primary, &copies))
+            .unwrap_or_else(|| workload::revision(target));
         let apex = spec.apex_name();
         let analysis = &spec.analysis;
         let readiness = |object: &Object, side: Side, threshold: Option<i32>| {

@@ -291,7 +291,3 @@ fn unmentioned(text: &str) -> String {
     }
     safe
 }
-
-#[cfg(test)]
-#[path = "alert_tests.rs"]
-mod tests;

@@ -323,7 +323,3 @@ fn broken_bound(bound: ThresholdRange, value: f64) -> Option<(&'static str, f64)
     let below = bound.min.filter(|min| value < *min).map(|min| ("<", min));
     below.or_else(|| bound.max.filter(|max| value > *max).map(|max| (">", max)))
 }
-
-#[cfg(test)]
-#[path = "metrics_tests.rs"]
-mod tests;

@@ -9,12 +9,13 @@ mod egress;
 pub mod judging;
 pub mod look;
 pub mod metrics;
-mod network;
+pub(crate) mod network;
 mod outside;
 pub mod publish;
 pub mod query;
 mod reading;
 mod run;
+mod sharing;
 mod text;
 pub mod webhook;
 
@@ -25,3 +26,4 @@ pub use outside::{
     deliver,
 };
 pub use run::run;
+pub use sharing::Sharing;

@@ -145,27 +145,31 @@ impl Network {
             .map_err(|error| PostError::from(failure(&error)))?;
         Ok(Reply { status, body })
     }
+}
 
-    async fn read_secret(
-        &self,
-        namespace: &str,
-        name: &str,
-    ) -> Result<BTreeMap<String, Vec<u8>>, SecretError> {
-        let secrets: Api<Secret> = Api::namespaced(self.kube.clone(), namespace);
-        let secret = secrets.get_opt(name).await.map_err(|error| {
-            SecretError::Unavailable(if let kube::Error::Api(status) = error {
-                format!("the API server answered {} {}", status.code, status.reason)
-            } else {
-                "the API server cannot be reached".to_owned()
-            })
-        })?;
-        let data = secret.ok_or(SecretError::NotFound)?.data;
-        Ok(data
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(key, value)| (key, value.0))
-            .collect())
-    }
+/// A Secret's contents by key, read with the rights of a client.
+///
+/// # Errors
+/// When there is no such Secret, or the API server does not give it.
+pub async fn read_secret(
+    client: &kube::Client,
+    namespace: &str,
+    name: &str,
+) -> Result<BTreeMap<String, Vec<u8>>, SecretError> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let secret = secrets.get_opt(name).await.map_err(|error| {
+        SecretError::Unavailable(if let kube::Error::Api(status) = error {
+            format!("the API server answered {} {}", status.code, status.reason)
+        } else {
+            "the API server cannot be reached".to_owned()
+        })
+    })?;
+    let data = secret.ok_or(SecretError::NotFound)?.data;
+    Ok(data
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(key, value)| (key, value.0))
+        .collect())
 }
 
 impl Outside for Network {
@@ -185,7 +189,7 @@ impl Outside for Network {
         namespace: &'a str,
         name: &'a str,
     ) -> BoxFuture<'a, Result<BTreeMap<String, Vec<u8>>, SecretError>> {
-        self.read_secret(namespace, name).boxed()
+        read_secret(&self.kube, namespace, name).boxed()
     }
 }
 

@@ -69,7 +69,7 @@ pub struct Sample {
 }
 
 /// What a metrics server wants to know before it answers.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Credentials {
     /// Nothing.
     #[default]

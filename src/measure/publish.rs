@@ -177,7 +177,3 @@ fn subject(canary: &Canary) -> String {
         canary.metadata.namespace.as_deref().unwrap_or_default()
     )
 }
-
-#[cfg(test)]
-#[path = "publish_tests.rs"]
-mod tests;

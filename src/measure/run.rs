@@ -135,7 +135,3 @@ fn unsupported(kind: MetricProviderType) -> Option<&'static str> {
         MetricProviderType::Externalmetrics => Some("externalmetrics"),
     }
 }
-
-#[cfg(test)]
-#[path = "run_tests.rs"]
-mod tests;

@@ -163,7 +163,3 @@ fn judge(result: Result<Reply, PostError>) -> Result<(), Refusal> {
         again: matches!(reply.status, 429 | 500 | 502..=599),
     })
 }
-
-#[cfg(test)]
-#[path = "webhook_tests.rs"]
-mod tests;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::object::{Json, Key, Kind, Object};
 
@@ -28,11 +28,22 @@ enum Topic {
     Group(Kind, String, String),
 }
 
+impl Topic {
+    const fn kind(&self) -> Kind {
+        match self {
+            Self::Object(key) => key.kind,
+            Self::Group(kind, ..) => *kind,
+        }
+    }
+}
+
 /// Watched objects. Whoever looks at something is told when it changes: by looking.
 #[derive(Debug)]
 pub struct Cache {
     inner: Mutex<Inner>,
     changed: mpsc::UnboundedSender<CanaryKey>,
+    /// Kinds of which somebody looks at objects.
+    kinds: watch::Sender<BTreeSet<Kind>>,
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +52,8 @@ struct Inner {
     groups: BTreeMap<Topic, BTreeSet<Key>>,
     readers: BTreeMap<Topic, BTreeSet<CanaryKey>>,
     read: BTreeMap<CanaryKey, BTreeSet<Topic>>,
+    /// How many topics of a kind have readers.
+    kinds: BTreeMap<Kind, usize>,
     missing_apis: BTreeSet<Kind>,
 }
 
@@ -50,7 +63,20 @@ impl Cache {
         Self {
             inner: Mutex::default(),
             changed,
+            kinds: watch::Sender::default(),
         }
+    }
+
+    /// Whether any Canary looks at objects of this kind.
+    pub fn is_read(&self, kind: Kind) -> bool {
+        self.kinds.borrow().contains(&kind)
+    }
+
+    /// Waits until any Canary looks at objects of this kind.
+    pub async fn read(&self, kind: Kind) {
+        let mut kinds = self.kinds.subscribe();
+        // The sender lives in `self`; it cannot be gone.
+        let _ = kinds.wait_for(|kinds| kinds.contains(&kind)).await;
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -148,7 +174,7 @@ impl Cache {
 
     /// The Canary is gone: nobody has to look for it any more.
     pub fn forget(&self, canary: &CanaryKey) {
-        self.lock().subscribe(canary, BTreeSet::new());
+        self.subscribe(&mut self.lock(), canary, BTreeSet::new());
     }
 
     /// Looks at the cache for one Canary. All that is looked at in one call belongs together,
@@ -161,8 +187,22 @@ impl Cache {
         };
         let seen = look(&mut view);
         let topics = view.topics;
-        inner.subscribe(canary, topics);
+        self.subscribe(&mut inner, canary, topics);
         seen
+    }
+
+    fn subscribe(&self, inner: &mut Inner, canary: &CanaryKey, topics: BTreeSet<Topic>) {
+        if inner.read.get(canary) == Some(&topics) {
+            return;
+        }
+        inner.subscribe(canary, topics);
+        self.kinds.send_if_modified(|kinds| {
+            let changed = !kinds.iter().eq(inner.kinds.keys());
+            if changed {
+                *kinds = inner.kinds.keys().copied().collect();
+            }
+            changed
+        });
     }
 
     fn report(&self, readers: BTreeSet<CanaryKey>) {
@@ -223,23 +263,24 @@ impl Inner {
     }
 
     fn subscribe(&mut self, canary: &CanaryKey, topics: BTreeSet<Topic>) {
-        if self.read.get(canary) == Some(&topics) {
-            return;
-        }
         for topic in self.read.remove(canary).unwrap_or_default() {
             if let Some(readers) = self.readers.get_mut(&topic) {
                 readers.remove(canary);
                 if readers.is_empty() {
                     self.readers.remove(&topic);
+                    let count = self.kinds.entry(topic.kind()).or_default();
+                    *count = count.saturating_sub(1);
                 }
             }
         }
         for topic in &topics {
-            self.readers
-                .entry(topic.clone())
-                .or_default()
-                .insert(canary.clone());
+            let readers = self.readers.entry(topic.clone()).or_default();
+            if readers.is_empty() {
+                *self.kinds.entry(topic.kind()).or_default() += 1;
+            }
+            readers.insert(canary.clone());
         }
+        self.kinds.retain(|_, count| *count > 0);
         if !topics.is_empty() {
             self.read.insert(canary.clone(), topics);
         }
@@ -422,6 +463,25 @@ mod tests {
         assert_eq!(changed.try_recv(), Ok(canary()));
         cache.saw(object(Kind::Service, "other", "2", json!({})));
         assert!(changed.try_recv().is_err(), "nobody looked at it");
+    }
+
+    #[test]
+    fn kind_is_read_while_a_canary_looks_at_one_of_its_objects() {
+        let (cache, _changed) = cache();
+        let is_read = || cache.is_read(Kind::HttpRoute);
+        assert!(!is_read());
+        let other = Key::new(Kind::Canary, "n", "other");
+        for reader in [canary(), other.clone()] {
+            cache.look(&reader, |view| {
+                view.object(&Key::new(Kind::HttpRoute, "n", "r"));
+            });
+        }
+        cache.forget(&other);
+        assert!(is_read(), "one of two is left");
+        cache.look(&canary(), |view| {
+            view.object(&Key::new(Kind::VirtualService, "n", "r"));
+        });
+        assert!(!is_read(), "its provider is another one now");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -22,8 +23,10 @@ use crate::object::{Kind, Object, Scope};
 
 use super::cache::Cache;
 
-/// How long to wait before asking again for an API that the server does not have.
-const MISSING_API_WAIT: Duration = Duration::from_mins(1);
+/// How long to wait before asking again for an API that a Canary needs and the server does not
+/// have: twice as long each time.
+const MISSING_API_WAITS: RangeInclusive<Duration> =
+    Duration::from_secs(15)..=Duration::from_mins(10);
 
 /// The watches of one operator.
 #[derive(Debug)]
@@ -109,13 +112,23 @@ async fn watch_kind(
     namespace: Option<String>,
     name: String,
 ) {
+    let mut wait = *MISSING_API_WAITS.start();
+    let mut refused = false;
     loop {
-        if kind.is_optional() && !is_served(&client, kind).await {
+        if kind.is_optional() && (std::mem::take(&mut refused) || !is_served(&client, kind).await) {
             cache.set_missing(kind, true);
             watches.fill(&name);
-            tokio::time::sleep(MISSING_API_WAIT).await;
+            if cache.is_read(kind) {
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(*MISSING_API_WAITS.end());
+            } else {
+                wait = *MISSING_API_WAITS.start();
+            }
+            // An API that no Canary needs is not asked for.
+            cache.read(kind).await;
             continue;
         }
+        wait = *MISSING_API_WAITS.start();
         cache.set_missing(kind, false);
         let resource = kind.resource();
         let mut config = watcher::Config::default();
@@ -170,6 +183,8 @@ async fn watch_kind(
                     tracing::warn!(%kind, error = %error, "watch failed, trying again");
                     if kind.is_optional() && answers(&error, 404) {
                         cache.retain(kind, namespace.as_deref(), &BTreeSet::new());
+                        // What the server has is told late, after an API is gone too.
+                        refused = true;
                         break;
                     }
                     // The revision is forgotten: only a new list leads on.
@@ -230,4 +245,84 @@ fn object_of_partial(kind: Kind, partial: PartialObjectMeta<DynamicObject>) -> O
             data: Value::Null,
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        object::Key,
+        sim::{manifests::definitions, server::ApiServer},
+    };
+    use jiff::Timestamp;
+    use serde_json::json;
+    use tokio::time::{sleep, timeout};
+
+    /// How often the server was asked which resources an API has.
+    fn questions(server: &ApiServer, kind: Kind) -> usize {
+        let path = format!("/apis/{}", kind.api_version());
+        let calls = server.calls();
+        calls.iter().filter(|call| call.path == path).count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn missing_api_is_asked_for_only_while_a_canary_needs_it() {
+        let server = ApiServer::new(Timestamp::now);
+        for definition in crate::api::crds::crds() {
+            server.install_crd(json!(definition)).unwrap();
+        }
+        let (sender, mut changed) = tokio::sync::mpsc::unbounded_channel();
+        let cache = Arc::new(Cache::new(sender));
+        let watches = Watches::new();
+        let watching = {
+            let (client, cache, watches) = (server.client(), cache.clone(), watches.clone());
+            async move { watch(client, cache, watches, &BTreeSet::new(), true).await }
+        };
+        let watching = tokio::spawn(watching);
+        watches.filled().await;
+        let kind = Kind::DestinationRule;
+        let asked = || questions(&server, kind);
+        // VirtualServices are of the same group.
+        let once = asked();
+        sleep(Duration::from_hours(5)).await;
+        assert_eq!(asked(), once, "no Canary needs it");
+
+        let canary = Key::new(Kind::Canary, "n", "c");
+        let rule = Key::new(kind, "n", "rule");
+        let needs = || cache.look(&canary, |view| view.object(&rule));
+        let misses = || cache.look(&canary, |view| view.missing_apis().contains(&kind));
+        needs();
+        sleep(Duration::from_hours(1)).await;
+        let hourly = asked() - once;
+        assert!(
+            (5..=12).contains(&hourly),
+            "asked {hourly} times in an hour"
+        );
+
+        assert!(misses());
+        needs();
+        for definition in definitions() {
+            server.install_crd(definition).unwrap();
+        }
+        while changed.try_recv().is_ok() {}
+        assert_eq!(
+            timeout(Duration::from_hours(1), changed.recv()).await,
+            Ok(Some(canary.clone())),
+            "the API is there"
+        );
+        assert!(!misses());
+        needs();
+        let rule = json!({
+            "apiVersion": kind.api_version(), "kind": "DestinationRule",
+            "metadata": {"name": "rule", "namespace": "n"}, "spec": {"host": "h"},
+        });
+        server.ensure_namespace("n");
+        server.put(rule).unwrap();
+        assert_eq!(
+            timeout(Duration::from_hours(1), changed.recv()).await,
+            Ok(Some(canary.clone()))
+        );
+        assert!(needs().is_some());
+        watching.abort();
+    }
 }

@@ -1,9 +1,10 @@
 //! How the pods of one version of a workload behave.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How the pods of one version of a workload behave.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Behaviour {
     /// Seconds from creation to readiness; absent: the pods crash and never get ready.
@@ -23,6 +24,8 @@ pub struct Behaviour {
     pub latency_ms: f64,
     /// Spread of that time: standard deviation of its logarithm.
     pub latency_spread: f64,
+    /// Processor time of a request, in milliseconds: what autoscalers go by.
+    pub cpu_ms: f64,
 }
 
 impl Default for Behaviour {
@@ -35,6 +38,7 @@ impl Default for Behaviour {
             errors_from_step: None,
             latency_ms: 24.0,
             latency_spread: 0.45,
+            cpu_ms: 4.0,
         }
     }
 }
@@ -93,6 +97,11 @@ impl Behaviour {
                 (0.0..=5.0).contains(&self.latency_spread),
                 "latencySpread",
                 "from 0 to 5",
+            ),
+            (
+                (0.0..=60_000.0).contains(&self.cpu_ms),
+                "cpuMs",
+                "from 0 to 60000",
             ),
         ];
         let wrong = checks.into_iter().find(|(holds, _, _)| !holds)?;

@@ -39,6 +39,11 @@ impl EndState {
         Self(objects)
     }
 
+    /// What lasts of an object, such as `deployments default/shop`.
+    pub fn object(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
     /// What is different, one line for each object.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let names: std::collections::BTreeSet<_> = self.0.keys().chain(other.0.keys()).collect();

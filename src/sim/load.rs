@@ -49,6 +49,7 @@ pub fn load(body: &Value) -> Option<(Application, Duration)> {
         host: service.to_owned(),
         requests_per_second: rate.unwrap_or(RATE).clamp(1, 200),
         special: vec![(100.0, request)],
+        sticky: false,
     };
     let length = after("-z").and_then(|text| duration::parse(text).ok());
     Some((application, length.unwrap_or(LENGTH)))

@@ -2,14 +2,19 @@
 
 use serde_json::{Value, json};
 
-/// Definitions of Istio's `VirtualService` and `DestinationRule`: any content, as far as the
-/// schema goes.
-pub fn istio_definitions() -> Vec<Value> {
+/// Definitions of the custom resources of others that the operator writes or reads: any content, as
+/// far as the schema goes.
+pub fn definitions() -> Vec<Value> {
+    let istio = ("networking.istio.io", "v1beta1");
+    let gateway = ("gateway.networking.k8s.io", "v1");
+    let keda = ("keda.sh", "v1alpha1");
     [
-        ("VirtualService", "virtualservices"),
-        ("DestinationRule", "destinationrules"),
+        (istio, "VirtualService", "virtualservices"),
+        (istio, "DestinationRule", "destinationrules"),
+        (gateway, "HTTPRoute", "httproutes"),
+        (keda, "ScaledObject", "scaledobjects"),
     ]
-    .map(|(kind, plural)| {
+    .map(|((group, version), kind, plural)| {
         let schema = json!({
             "type": "object",
             "properties": {
@@ -19,12 +24,12 @@ pub fn istio_definitions() -> Vec<Value> {
         });
         json!({
             "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-            "metadata": {"name": format!("{plural}.networking.istio.io")},
+            "metadata": {"name": format!("{plural}.{group}")},
             "spec": {
-                "group": "networking.istio.io", "scope": "Namespaced",
+                "group": group, "scope": "Namespaced",
                 "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase(), "listKind": format!("{kind}List")},
                 "versions": [{
-                    "name": "v1beta1", "served": true, "storage": true,
+                    "name": version, "served": true, "storage": true,
                     "schema": {"openAPIV3Schema": schema},
                     "subresources": {"status": {}},
                 }],
@@ -89,5 +94,7 @@ pub fn is_known(api_version: &str, kind: &str) -> bool {
                 "networking.istio.io/v1beta1",
                 "VirtualService" | "DestinationRule"
             )
+            | ("gateway.networking.k8s.io/v1", "HTTPRoute")
+            | ("keda.sh/v1alpha1", "ScaledObject")
     )
 }

@@ -3,6 +3,7 @@
 use super::{
     prometheus::{Handle, Prometheus},
     promql::Labels,
+    traffic::PATH,
 };
 
 /// Upper bounds of the buckets of request times, in milliseconds.
@@ -30,6 +31,8 @@ pub struct Subject {
 #[derive(Debug)]
 pub struct Meter {
     codes: [u64; CODES.len()],
+    /// Requests at the last look.
+    seen: u64,
     /// Requests by bucket, the last one without a bound.
     buckets: [u64; BOUNDS.len() + 1],
     total_ms: f64,
@@ -70,7 +73,7 @@ impl Meter {
             ("namespace", namespace.as_str()),
             ("pod", pod),
             ("app", app),
-            ("path", "/"),
+            ("path", PATH),
         ];
         let code_series = CODES.map(|code| {
             let code = code.to_string();
@@ -108,6 +111,7 @@ impl Meter {
         let name = "istio_request_duration_milliseconds";
         Self {
             codes: [0; CODES.len()],
+            seen: 0,
             buckets: [0; BOUNDS.len() + 1],
             total_ms: 0.0,
             code_series,
@@ -133,6 +137,14 @@ impl Meter {
             *count += 1;
         }
         self.total_ms += millis;
+    }
+
+    /// Requests since the last look.
+    pub fn since_last(&mut self) -> f64 {
+        let all: u64 = self.codes.iter().sum();
+        let fresh = all - self.seen;
+        self.seen = all;
+        float(fresh)
     }
 
     /// Writes the counters down. What was never counted has no series yet.

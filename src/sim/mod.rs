@@ -14,6 +14,7 @@ pub mod comparison;
 pub mod controllers;
 pub mod crash;
 mod dice;
+pub mod event;
 mod load;
 pub mod manifests;
 mod meter;
@@ -30,6 +31,8 @@ pub mod server;
 pub mod traffic;
 mod users;
 mod view;
+mod visitors;
+mod weather;
 pub mod world;
 
 pub use dice::Dice;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
+use kube::Client;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -20,7 +21,7 @@ use crate::{
     controller::{Decider, Driver, Parts, lease::Leadership, work},
     measure::{
         InstantQuery, Outside, Post, PostError, QueryError, Reply, Sample, SecretError,
-        publish::Listeners,
+        network::read_secret, publish::Listeners,
     },
     observe::{self, Cache, Watches},
     settings::Settings,
@@ -51,6 +52,7 @@ impl Operator {
         let client = server.client_for(&user);
         let outside = Arc::new(Mortal {
             alive: Arc::clone(&alive),
+            client: client.clone(),
             outside,
         });
         let settings = Arc::new(settings);
@@ -104,6 +106,8 @@ impl Operator {
 /// What lies outside, for as long as the operator lives.
 struct Mortal {
     alive: Arc<AtomicBool>,
+    /// Secrets are read with the operator's rights.
+    client: Client,
     outside: Arc<dyn Outside>,
 }
 
@@ -140,7 +144,7 @@ impl Outside for Mortal {
     ) -> BoxFuture<'a, Result<BTreeMap<String, Vec<u8>>, SecretError>> {
         Box::pin(async move {
             self.live().await;
-            self.outside.secret(namespace, name).await
+            read_secret(&self.client, namespace, name).await
         })
     }
 }

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use serde_json::Value as Json;
 
 use super::{
-    Dice, load, prometheus::Prometheus, promql::Value, scenario::Disturbances, server::ApiServer,
-    traffic::Application,
+    Dice, event::Answers, load, prometheus::Prometheus, promql::Value, scenario::Disturbances,
+    server::ApiServer, traffic::Application,
 };
 use crate::{
     clock::Clock,
@@ -40,6 +40,8 @@ pub struct Surroundings {
 struct Inner {
     dice: Dice,
     disturbances: Disturbances,
+    /// What webhooks answer instead, the latest last.
+    answers: Vec<Answers>,
     released: Option<Timestamp>,
     posted: Vec<Posted>,
     loads: Vec<(Application, Timestamp)>,
@@ -62,6 +64,7 @@ impl Surroundings {
             inner: Mutex::new(Inner {
                 dice: Dice::new(seed),
                 disturbances,
+                answers: Vec::new(),
                 released: None,
                 posted: Vec::new(),
                 loads: Vec::new(),
@@ -77,6 +80,16 @@ impl Surroundings {
     /// The release begins: disturbances count from now.
     pub fn begin(&self) {
         self.lock().released = Some(self.clock.now());
+    }
+
+    /// Webhooks answer this from now on.
+    pub fn answer(&self, answers: Answers) {
+        self.lock().answers.push(answers);
+    }
+
+    /// Chats answer with this HTTP status from now on.
+    pub fn answer_alerts(&self, status: u16) {
+        self.lock().disturbances.alert_status = status;
     }
 
     /// What webhooks and chats got so far.
@@ -168,7 +181,12 @@ impl Surroundings {
             body,
         });
         let status = if is_hook {
-            load::gate(&post.url).unwrap_or(inner.disturbances.webhook_status)
+            let meant = |answers: &&Answers| post.url.contains(&answers.containing);
+            let latest = inner.answers.iter().rev().find(meant);
+            latest
+                .map(|answers| answers.status)
+                .or_else(|| load::gate(&post.url))
+                .unwrap_or(inner.disturbances.webhook_status)
         } else {
             inner.disturbances.alert_status
         };

@@ -1,6 +1,6 @@
 //! What can be seen of a release, written down second by second.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +66,8 @@ pub struct Recording {
     pub writes: Vec<Call>,
     /// What the world came to.
     pub end: EndState,
+    /// How often the API server refused a request, by HTTP status.
+    pub refusals: BTreeMap<u16, u64>,
 }
 
 /// Figures about a release.
@@ -90,6 +92,10 @@ pub struct Figures {
     pub metric_queries: u64,
     /// Why the release halted last, in the operator's words.
     pub reason: Option<String>,
+    /// Requests by the cookie that they carried, and by the image that answered; empty without
+    /// session affinity.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub cookies: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 /// What tells one check from the next: steps, iterations and failed checks.
@@ -134,6 +140,15 @@ impl<'a> Recorder<'a> {
     /// Time since the release.
     pub fn since(&self, world: &World) -> Duration {
         world.elapsed().saturating_sub(self.started)
+    }
+
+    /// Writes down what the scenario does.
+    pub fn note(&mut self, world: &World, message: String) {
+        self.told.push(Told {
+            at_seconds: self.since(world).as_secs(),
+            warning: false,
+            message,
+        });
     }
 
     /// The step that the release had reached at the last frame.
@@ -266,6 +281,7 @@ impl<'a> Recorder<'a> {
             api_writes: own().filter(|call| call.verb.writes()).count() as u64,
             metric_queries: world.surroundings().queries() - self.queries,
             reason: status.and_then(|status| status.halt_reason),
+            cookies: world.traffic().cookies().clone(),
         };
         Recording {
             frames: self.frames,
@@ -273,6 +289,7 @@ impl<'a> Recorder<'a> {
             figures,
             writes: world.gate().writes(),
             end: EndState::of(world.server()),
+            refusals: world.server().refusals(),
         }
     }
 }

@@ -27,6 +27,8 @@ pub struct Target {
     pub host: String,
     /// Kinds of requests that its routes tell apart, and their shares in percent.
     pub special: Vec<(f64, Request)>,
+    /// Whether users keep the cookies that they are given.
+    pub sticky: bool,
 }
 
 impl Target {
@@ -60,6 +62,7 @@ impl Target {
             image,
             host: canary.spec.apex_name().to_owned(),
             special: users::chosen(&canary),
+            sticky: canary.spec.analysis.session_affinity.is_some(),
         })
     }
 

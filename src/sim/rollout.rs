@@ -8,7 +8,7 @@ use serde_json::Value;
 pub use super::recorder::{Figures, Frame, Recording, Told};
 use super::{
     Options, Scenario, World, operator::Cut, recorder::Recorder, released::Target, server::Refusal,
-    traffic::Application,
+    traffic::Application, weather::Weather,
 };
 use crate::api::Phase;
 
@@ -156,6 +156,7 @@ async fn record(release: &Release) -> Result<Recording, RolloutError> {
         host: target.host.clone(),
         requests_per_second: scenario.requests_per_second,
         special: target.special.clone(),
+        sticky: target.sticky,
     };
     world.traffic().open(application);
     world.run_for(WARM_UP).await;
@@ -166,13 +167,13 @@ async fn record(release: &Release) -> Result<Recording, RolloutError> {
         .release(&world, release)
         .map_err(refused("the new version".to_owned()))?;
     let over = |world: &World| ends(world, release);
-    let mut weather = Weather::default();
+    let mut weather = Weather::new(release, &target);
     world
         .run_until(
             |world| {
                 recorder.look(world);
-                weather.change(world, scenario, &target, &recorder);
-                over(world).is_some()
+                weather.change(world, &mut recorder);
+                weather.fault.is_some() || over(world).is_some()
             },
             release.limit,
         )
@@ -183,12 +184,15 @@ async fn record(release: &Release) -> Result<Recording, RolloutError> {
         .run_until(
             |world| {
                 recorder.look(world);
-                weather.change(world, scenario, &target, &recorder);
+                weather.change(world, &mut recorder);
                 false
             },
             release.aftermath,
         )
         .await;
+    if let Some(fault) = weather.fault {
+        return Err(fault);
+    }
     Ok(recorder.end(&world, verdict, seconds))
 }
 
@@ -230,28 +234,5 @@ fn ends(world: &World, release: &Release) -> Option<Verdict> {
         | Phase::Finalising
         | Phase::Terminating
         | Phase::Terminated => None,
-    }
-}
-
-/// What a scenario changes as the release goes on.
-#[derive(Default)]
-struct Weather {
-    step: u32,
-}
-
-impl Weather {
-    fn change(&mut self, world: &World, scenario: &Scenario, target: &Target, seen: &Recorder<'_>) {
-        let second = seen.since(world).as_secs();
-        let rate = scenario.traffic.rate(scenario.requests_per_second, second);
-        world.traffic().set_rate(rate);
-        let step = seen.step();
-        if step > self.step {
-            self.step = step;
-            let behaviour = scenario.release.at_step(step);
-            if behaviour != scenario.release {
-                world.set_behaviour(&target.next_image, behaviour);
-                world.traffic().look_again();
-            }
-        }
     }
 }

@@ -1,11 +1,12 @@
 //! What happens in a world: how versions behave, how many users come, what fails besides.
 
+use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Deserialize, Serialize};
 
-use super::behaviour::Behaviour;
+use super::{behaviour::Behaviour, event::Event, server::Limit};
 
 /// What happens in a world.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Scenario {
     /// The name.
@@ -28,10 +29,34 @@ pub struct Scenario {
     pub proxy_lag_seconds: u64,
     /// Seconds between two scrapes of a pod's metrics.
     pub scrape_seconds: u64,
+    /// What the API server grants the operator.
+    pub api: Api,
+    /// What happens as the release goes on.
+    pub events: Vec<Event>,
+}
+
+/// What the API server grants the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Api {
+    /// Requests a second, in the long run; absent: as many as it likes. More are answered with 429.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_second: Option<f64>,
+    /// Requests at once, after a pause, where they are limited.
+    pub burst: u32,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self {
+            requests_per_second: None,
+            burst: 10,
+        }
+    }
 }
 
 /// What a release should come to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Deserved {
     /// The new version is good.
@@ -44,7 +69,7 @@ pub enum Deserved {
 const MOST_REQUESTS: u32 = 2_000;
 
 /// How the number of requests changes over time, from the release on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     rename_all = "camelCase",
     rename_all_fields = "camelCase",
@@ -154,7 +179,7 @@ impl Shape {
 }
 
 /// What is wrong with the metrics server and webhooks, by seconds since the release.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Disturbances {
     /// When the metrics server cannot be reached: from and to, in seconds since the release.
@@ -194,6 +219,8 @@ impl Default for Scenario {
             outside: Disturbances::default(),
             proxy_lag_seconds: 1,
             scrape_seconds: 5,
+            api: Api::default(),
+            events: Vec::new(),
         }
     }
 }
@@ -265,6 +292,26 @@ impl Scenario {
         }
     }
 
+    /// What scenario files may say, as JSON Schema.
+    pub fn schema() -> serde_json::Value {
+        let settings =
+            SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+        settings
+            .into_generator()
+            .into_root_schema_for::<Self>()
+            .to_value()
+    }
+
+    /// The limit on the operator's requests, if there is one.
+    pub fn api_limit(&self) -> Option<Limit> {
+        self.api
+            .requests_per_second
+            .map(|requests_per_second| Limit {
+                requests_per_second,
+                burst: self.api.burst,
+            })
+    }
+
     /// The first figure that makes no sense.
     fn fault(&self) -> Option<String> {
         for (version, behaviour) in [("stable", &self.stable), ("release", &self.release)] {
@@ -313,6 +360,18 @@ impl Scenario {
         }
         if !(1..=300).contains(&self.scrape_seconds) {
             return Some("scrapeSeconds: must be from 1 to 300".to_owned());
+        }
+        let rate = self.api.requests_per_second;
+        if rate.is_some_and(|rate| !(0.01..=10_000.0).contains(&rate)) {
+            return Some("api.requestsPerSecond: must be from 0.01 to 10000".to_owned());
+        }
+        if self.api.burst == 0 {
+            return Some("api.burst: must be more than 0".to_owned());
+        }
+        for (index, event) in self.events.iter().enumerate() {
+            if let Some(fault) = event.fault() {
+                return Some(format!("events[{index}]: {fault}"));
+            }
         }
         None
     }
@@ -364,6 +423,21 @@ mod tests {
             ("outside: {outages: [[90, 30]]}", "outside.outages"),
             ("outside: {webhookStatus: 9}", "outside.webhookStatus"),
             ("scrapeSeconds: 0", "scrapeSeconds"),
+            ("api: {requestsPerSecond: 0}", "api.requestsPerSecond"),
+            ("events: [{atSeconds: 1}]", "events[0]"),
+            ("events: [{alertStatus: 9}]", "events[0]"),
+            (
+                "events: [{everySeconds: 0, alertStatus: 500}]",
+                "everySeconds",
+            ),
+            (
+                "events: [{behave: {version: release, like: {errorPercent: 101}}}]",
+                "errorPercent",
+            ),
+            (
+                "events: [{edit: {apiVersion: v1, kind: Pod, name: a, patch: 1}}]",
+                "edit.patch",
+            ),
             ("wether: sunny", "wether"),
             ("[1, 2]", ""),
         ] {

@@ -5,16 +5,18 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
     Dice,
-    controllers::Behaviours,
+    controllers::{Behaviours, Busy},
     meter::Meter,
     paths::{Paths, Way},
     prometheus::Prometheus,
     server::ApiServer,
     view::{Backend, View},
+    visitors::Visitors,
 };
 use crate::{clock::Clock, route::istio::eval::Request};
 
@@ -35,7 +37,12 @@ pub struct Application {
     pub requests_per_second: u32,
     /// Kinds of requests and their shares in percent; the rest are plain ones.
     pub special: Vec<(f64, Request)>,
+    /// Whether users keep the cookies that they are given.
+    pub sticky: bool,
 }
+
+/// The path that users ask for.
+pub const PATH: &str = "/api/info";
 
 /// What became of requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -85,10 +92,15 @@ pub struct Traffic {
     clock: Clock,
     behaviours: Behaviours,
     prometheus: Arc<Mutex<Prometheus>>,
+    busy: Busy,
     dice: Dice,
     lag: usize,
     applications: Vec<Application>,
     loads: Vec<Application>,
+    /// By the place of the application.
+    visitors: BTreeMap<usize, Visitors>,
+    /// Requests by cookie, as `name=value`, and by image.
+    cookies: BTreeMap<String, BTreeMap<String, u64>>,
     views: VecDeque<Arc<View>>,
     /// The API server's revision at the last look.
     looked: u64,
@@ -112,16 +124,20 @@ impl Traffic {
         prometheus: Arc<Mutex<Prometheus>>,
         dice: Dice,
         lag_seconds: u64,
+        busy: Busy,
     ) -> Self {
         Self {
             server,
             clock,
             behaviours,
             prometheus,
+            busy,
             dice,
             lag: usize::try_from(lag_seconds).unwrap_or(0),
             applications: Vec::new(),
             loads: Vec::new(),
+            visitors: BTreeMap::new(),
+            cookies: BTreeMap::new(),
             views: VecDeque::new(),
             looked: 0,
             stale: false,
@@ -164,6 +180,11 @@ impl Traffic {
         &self.totals
     }
 
+    /// Requests that carried a cookie, by cookie as `name=value`, and by the image that answered.
+    pub fn cookies(&self) -> &BTreeMap<String, BTreeMap<String, u64>> {
+        &self.cookies
+    }
+
     /// What users saw of an image in the last seconds; nothing when it had no requests.
     pub fn impression(&self, image: &str) -> Option<Impression> {
         let image = self.images.iter().position(|known| known == image)?;
@@ -191,6 +212,7 @@ impl Traffic {
 
     /// One second of traffic.
     pub fn tick(&mut self) {
+        self.follow_load();
         let now = self.view();
         self.views.push_back(Arc::clone(&now));
         while self.views.len() > self.lag + 1 {
@@ -204,7 +226,8 @@ impl Traffic {
             self.paths = Some(paths);
         }
         self.begin_second();
-        let Some(paths) = &self.paths else { return };
+        let time = self.clock.now();
+        let Some(paths) = &mut self.paths else { return };
         let Some(latest) = self.recent.back_mut() else {
             return;
         };
@@ -213,13 +236,19 @@ impl Traffic {
             pods: self.pods.values_mut().collect(),
             latest,
             dropped: 0,
+            time,
         };
         let users = self.applications.iter().map(|a| (a, true));
         let loads = self.loads.iter().map(|a| (a, false));
-        for ((application, counts), ways) in users.chain(loads).zip(paths.ways()) {
+        for (index, (application, counts)) in users.chain(loads).enumerate() {
+            if application.sticky && counts {
+                let visitors = self.visitors.entry(index).or_default();
+                round.visits((index, application), paths, visitors, &mut self.cookies);
+                continue;
+            }
             for _ in 0..application.requests_per_second {
                 let kind = round.kind_of(application);
-                if let Some(way) = ways.get(kind) {
+                if let Some(way) = paths.way(index, kind) {
                     round.request(way, counts);
                 }
             }
@@ -248,6 +277,21 @@ impl Traffic {
         };
         (self.looked, self.stale) = (revision, false);
         view
+    }
+
+    /// Tells autoscalers how much pods had to do of late.
+    fn follow_load(&mut self) {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.retain(|uid, _| self.pods.contains_key(uid));
+        for (uid, pod) in &mut self.pods {
+            if !busy.contains_key(uid) {
+                busy.insert(uid.clone(), 0.0);
+            }
+            if let Some(share) = busy.get_mut(uid) {
+                // An average over some ten seconds.
+                *share += 0.1 * (pod.meter.since_last() - *share);
+            }
+        }
     }
 
     /// Pods that are gone have their series ended, and new ones start to count.
@@ -344,6 +388,7 @@ struct Round<'a> {
     pods: Vec<&'a mut Pod>,
     latest: &'a mut [Second],
     dropped: u64,
+    time: Timestamp,
 }
 
 impl Round<'_> {
@@ -362,9 +407,40 @@ impl Round<'_> {
         0
     }
 
+    /// Requests of users who keep their cookies.
+    fn visits(
+        &mut self,
+        (index, application): (usize, &Application),
+        paths: &mut Paths,
+        visitors: &mut Visitors,
+        counts: &mut BTreeMap<String, BTreeMap<String, u64>>,
+    ) {
+        for _ in 0..application.requests_per_second {
+            let user = visitors.user(self.dice.roll());
+            let cookies = visitors.cookies(user, self.time);
+            let way = paths.way_with(index, application, &cookies);
+            let Some(to) = way.draw(self.dice) else {
+                self.serve(None, true);
+                continue;
+            };
+            let pod = to.pods.draw(self.dice);
+            self.serve(pod, true);
+            let Some(pod) = pod.and_then(|pod| self.pods.get(pod)) else {
+                continue;
+            };
+            for cookie in cookies {
+                let images = counts.entry(cookie).or_default();
+                *images.entry(pod.backend.image.clone()).or_default() += 1;
+            }
+            for header in &to.set_cookies {
+                visitors.receive(user, header, self.time);
+            }
+        }
+    }
+
     fn request(&mut self, way: &Way, counts: bool) {
-        let pods = way.draw(self.dice);
-        let pod = pods.and_then(|pods| pods.draw(self.dice));
+        let to = way.draw(self.dice);
+        let pod = to.and_then(|to| to.pods.draw(self.dice));
         self.serve(pod, counts);
         for (percent, pods) in &way.mirrors {
             if self.dice.chance(percent / 100.0)

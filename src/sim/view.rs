@@ -12,7 +12,10 @@ use super::{
     server::{ApiServer, Object, Resource},
     traffic::Application,
 };
-use crate::route::istio::eval::{Forwarding, Request, Share, forward};
+use crate::route::{
+    gateway,
+    istio::eval::{Forwarding, Request, Share, forward},
+};
 
 /// A namespace and a name.
 pub type Name = (String, String);
@@ -23,6 +26,7 @@ pub struct View {
     /// Pods that can answer.
     pub pods: BTreeMap<Name, Backend>,
     routes: Vec<Arc<Object>>,
+    http_routes: Vec<Arc<Object>>,
     endpoints: BTreeMap<Name, Vec<Name>>,
 }
 
@@ -46,7 +50,7 @@ impl View {
     pub fn depends_on(resource: &Resource) -> bool {
         matches!(
             resource.plural.as_str(),
-            "endpointslices" | "pods" | "replicasets" | "virtualservices"
+            "endpointslices" | "httproutes" | "pods" | "replicasets" | "virtualservices"
         )
     }
 
@@ -79,12 +83,13 @@ impl View {
         Self {
             pods,
             routes: server.list("networking.istio.io", "virtualservices", ""),
+            http_routes: server.list("gateway.networking.k8s.io", "httproutes", ""),
             endpoints,
         }
     }
 
-    /// Where requests to an application go: by the VirtualService of its host, or to the Service
-    /// itself.
+    /// Where requests to an application go: by the VirtualService or HTTPRoute of its host, or to the
+    /// Service itself.
     pub fn route(&self, application: &Application, request: &Request) -> Forwarding {
         let Application {
             namespace, host, ..
@@ -101,7 +106,11 @@ impl View {
                     Some(_) | None => route.name() == host,
                 }
         };
+        let named = |route: &&Arc<Object>| route.namespace() == namespace && route.name() == host;
         let Some(route) = self.routes.iter().find(takes) else {
+            if let Some(route) = self.http_routes.iter().find(named) {
+                return gateway::eval::forward(route.value(), request).unwrap_or_default();
+            }
             return Forwarding {
                 shares: vec![Share {
                     host: host.clone(),

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::AbortHandle,
     time::{Instant, sleep_until},
 };
@@ -19,9 +19,9 @@ use tokio::{
 use super::{
     Dice, Scenario, Surroundings,
     behaviour::Behaviour,
-    controllers::{Behaviours, Controllers},
+    controllers::{Behaviours, Busy, Controllers, Measured},
     manifests,
-    operator::{Gate, Operator},
+    operator::{Gate, OPERATOR, Operator},
     prometheus::Prometheus,
     server::{ApiServer, Object, PatchKind, Refusal},
     traffic::Traffic,
@@ -29,7 +29,7 @@ use super::{
 use crate::{
     api::{Canary, Phase, crds},
     clock::Clock,
-    controller::Decider,
+    controller::{Decider, rbac},
     measure::Outside,
     settings::Settings,
 };
@@ -37,13 +37,16 @@ use crate::{
 /// When every world begins: seconds since 1970.
 const EPOCH: i64 = 1_767_225_600;
 
+/// Where the operator runs.
+const OWN_NAMESPACE: &str = "haldane";
+
 /// The cluster that every world begins with: it serves the custom resources and holds none. Made
 /// once, because reading their schemas and rules takes longer than many a release.
 static FOUNDED: LazyLock<Result<ApiServer, Refusal>> = LazyLock::new(|| {
     let epoch = epoch();
     let server = ApiServer::new(move || epoch);
     let own = crds::crds().into_iter().map(serde_json::to_value);
-    for definition in own.flatten().chain(manifests::istio_definitions()) {
+    for definition in own.flatten().chain(manifests::definitions()) {
         server.install_crd(definition)?;
     }
     Ok(server)
@@ -90,6 +93,8 @@ pub struct World {
     start: Instant,
     options: Options,
     behaviours: Behaviours,
+    /// Has controllers look again, whatever was written.
+    nudge: Arc<Notify>,
     surroundings: Arc<Surroundings>,
     traffic: Arc<Mutex<Traffic>>,
     gate: Arc<Gate>,
@@ -128,9 +133,19 @@ impl World {
         let gate = Arc::new(Gate::default());
         server.intercept(gate.clone());
         let behaviours = Behaviours::default();
-        let controllers =
-            Controllers::new(server.clone(), clock, behaviours.clone(), options.nodes);
         let prometheus = Arc::<Mutex<Prometheus>>::default();
+        let (busy, nudge) = (Busy::default(), Arc::<Notify>::default());
+        let controllers = Controllers::new(
+            server.clone(),
+            clock,
+            behaviours.clone(),
+            options.nodes,
+            Measured {
+                busy: Arc::clone(&busy),
+                prometheus: Arc::clone(&prometheus),
+            },
+            Arc::clone(&nudge),
+        );
         let mut dice = Dice::new(seed);
         let surroundings = Arc::new(Surroundings::new(
             server.clone(),
@@ -146,6 +161,7 @@ impl World {
             prometheus,
             Dice::new(dice.roll()),
             options.scenario.proxy_lag_seconds,
+            busy,
         )));
         let users = users(
             Arc::clone(&traffic),
@@ -162,6 +178,7 @@ impl World {
             start,
             options,
             behaviours,
+            nudge,
             surroundings,
             traffic,
             cut_off: gate.cut_off(),
@@ -208,6 +225,7 @@ impl World {
             .and_then(|turn| skews.get(turn));
         let clock = skew.map_or(self.clock, |seconds| self.clock.skewed(*seconds));
         self.lives += 1;
+        self.admit(&format!("{OPERATOR}{}", self.lives));
         self.operator = Some(Operator::start(
             &self.server,
             self.lives,
@@ -215,6 +233,18 @@ impl World {
             (self.options.settings.clone(), self.options.decider.clone()),
             Arc::clone(&self.surroundings) as Arc<dyn Outside>,
         ));
+    }
+
+    /// Gives a life of the operator what the chart's roles give it, and no more.
+    fn admit(&self, user: &str) {
+        let tracking = self.options.settings.config_tracking;
+        let role = |rules| rbac::role(rules, tracking);
+        self.server.grant(user, &role(rbac::RULES), "");
+        self.server
+            .grant(user, &role(rbac::OWN_NAMESPACE), OWN_NAMESPACE);
+        if let Some(limit) = self.options.scenario.api_limit() {
+            self.server.limit(user, limit);
+        }
     }
 
     /// Ends the operator where it stands.
@@ -240,6 +270,8 @@ impl World {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(image.to_owned(), behaviour);
+        self.traffic().look_again();
+        self.nudge.notify_one();
     }
 
     /// Creates or replaces an object, as a user does with kubectl.

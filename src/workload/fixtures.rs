@@ -47,27 +47,8 @@ pub(super) fn patched(object: &Object, patch: &Value) -> Object {
         "annotations": object.annotations,
         "ownerReferences": object.owners,
     });
-    merge_patch(&mut value, patch);
+    json_patch::merge(&mut value, patch);
     live(object.key.kind, value)
-}
-
-/// RFC 7396.
-fn merge_patch(target: &mut Value, patch: &Value) {
-    let Value::Object(fields) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    let target = target.as_object_mut().unwrap();
-    for (key, value) in fields {
-        if value.is_null() {
-            target.remove(key);
-        } else {
-            merge_patch(target.entry(key.clone()).or_insert(Value::Null), value);
-        }
-    }
 }
 
 /// The Canary `podinfo` with a part of its spec.

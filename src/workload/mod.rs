@@ -39,7 +39,7 @@ pub use configs::{
 pub use endpoints::{current_replica_set, is_pod_of, ready_endpoints};
 pub use owner::{adopts, owner};
 pub use primary::primary;
-pub use promotion::{carries, promotion, release_id, release_of, restoration};
+pub use promotion::{carries, promotion, release_id, release_of, restoration, shared_revision};
 pub use readiness::{Readiness, Side, readiness};
 pub use revision::{is_foreign, revision};
 pub use scale::{is_scaled_to_zero, replicas, revert_target, scale_to_zero, scale_up};

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Copies, WorkloadError,
     primary::{annotations, labels, promoted_spec, shared_spec},
-    replicas,
+    replicas, revision,
     selector::selector,
 };
 use crate::{
@@ -50,6 +50,26 @@ pub fn release_of(primary: &Object) -> Option<String> {
 pub fn carries(primary: &Object, revision: &str, id: &str) -> bool {
     release_of(primary).as_deref() == Some(id)
         && primary.annotations.get(REVISION).map(String::as_str) == Some(revision)
+}
+
+/// The revision that a primary is marked with, if the pods of the target are made as its pods are.
+///
+/// A server's new release can add defaults to stored objects, to both alike and unasked: their
+/// digests change, and still nobody has released anything.
+pub fn shared_revision(
+    settings: &Settings,
+    target: &Object,
+    primary: &Object,
+    configs: &Copies,
+) -> Option<String> {
+    let marked = primary.annotations.get(REVISION)?;
+    if *marked == revision(target) {
+        return Some(marked.clone());
+    }
+    let selector = selector(target, settings).ok()?;
+    let mut wanted =
+        promoted_spec(settings, target, &selector, configs, &release_of(primary)?).ok()?;
+    (wanted.remove("template") == shared_spec(primary).remove("template")).then(|| marked.clone())
 }
 
 /// The merge patch that gives the target's revision to the primary; `None` when it has it.
@@ -225,6 +245,25 @@ mod tests {
         assert_eq!(after.body, fresh.body);
         assert!(carries(&after, &revision(&target), "id-2"));
         assert_eq!(promoted(&target, &after, "id-2"), None);
+    }
+
+    #[test]
+    fn revision_is_the_primarys_while_their_pods_are_made_alike() {
+        for target in [deployment(), daemon_set()] {
+            let primary = bootstrapped(&target);
+            let shared = |target: &Object, primary: &Object| {
+                shared_revision(&settings(), target, primary, &Copies::new())
+            };
+            let known = Some(revision(&target));
+            assert_eq!(shared(&target, &primary), known);
+            let default = json!({"spec": {"template": {"spec": {"fieldOfTomorrow": "x"}}}});
+            let (target, marked) = (patched(&target, &default), patched(&primary, &default));
+            assert_ne!(Some(revision(&target)), known);
+            assert_eq!(shared(&target, &marked), known, "both have the new default");
+            assert_eq!(shared(&target, &primary), None, "only the target has it");
+            let idle = patched(&target, &crate::workload::scale_to_zero(&target).unwrap());
+            assert_eq!(shared(&idle, &marked), known, "at rest");
+        }
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Refused {
     /// The manifest of a case.
     pub fn manifest(&self, case: &Case) -> Value {
         let mut manifest = self.bases[&case.base].clone();
-        merge(&mut manifest, &case.patch);
+        json_patch::merge(&mut manifest, &case.patch);
         manifest
     }
 }
@@ -46,25 +46,6 @@ impl Refused {
 /// The manifests that are admitted.
 pub fn admitted() -> Vec<Value> {
     serde_saphyr::from_multiple(include_str!("admitted.yaml")).unwrap()
-}
-
-/// RFC 7386.
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        target.clone_from(patch);
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(serde_json::Map::new());
-    }
-    let fields = target.as_object_mut().unwrap();
-    for (name, change) in patch {
-        if change.is_null() {
-            fields.remove(name);
-        } else {
-            merge(fields.entry(name.clone()).or_insert(Value::Null), change);
-        }
-    }
 }
 
 /// Admitted manifests of which up to three values are replaced by others.

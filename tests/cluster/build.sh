@@ -49,7 +49,7 @@ crds() { # folder
 }
 # Unpacked instead of installed: no service starts, nothing on the machine changes, and no root is needed.
 prometheus() { # folder
-  if type -P prometheus >/dev/null; then cp "$(type -P prometheus)" "$1/"; return; fi
+  if type -P prometheus promtool >/dev/null; then cp "$(type -P prometheus)" "$(type -P promtool)" "$1/"; return; fi
   cd "$1"
   if ! apt-get download -q -o APT::Sandbox::User=root prometheus; then
     [ "$(id -u)" = 0 ] || fail "no Prometheus: as root, run 'apt-get update' or 'apt-get install prometheus'"
@@ -57,7 +57,7 @@ prometheus() { # folder
     apt-get download -q -o APT::Sandbox::User=root prometheus
   fi
   dpkg-deb --extract prometheus_*.deb package
-  mv package/usr/bin/prometheus .
+  mv package/usr/bin/prometheus package/usr/bin/promtool .
   rm -rf package prometheus_*.deb
 }
 cargo-deny() { # folder

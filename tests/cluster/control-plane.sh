@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A real Kubernetes control plane without a node: etcd, kube-apiserver (RBAC on), kube-controller-manager, on 127.0.0.1 only.
-#   control-plane.sh up DIR                 start it; all its state, keys and logs lie under DIR
+#   control-plane.sh up DIR [--bare]        start it; all its state, keys and logs lie under DIR. With --bare the API server is alone:
+#                                           no controllers, no admission of service accounts, no definitions: what was sent is what stays
 #   control-plane.sh env DIR                print what a shell or test needs, for: eval "$(control-plane.sh env DIR)"
 #   control-plane.sh user DIR NAME [GROUP]  make a user by client certificate and print the path of its kubeconfig
 #   control-plane.sh status DIR | down DIR
@@ -12,7 +13,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=versions
 . "$here/versions"
 command=${1:-} dir=${2:-}
-if [ -z "$dir" ]; then sed -n '3,6s/^# *//p' "$0" >&2; exit 2; fi
+if [ -z "$dir" ]; then sed -n '3,7s/^# *//p' "$0" >&2; exit 2; fi
 if [ "$command" = up ]; then mkdir -p "$dir"; fi
 if [ "$command" = down ] && [ ! -d "$dir" ]; then exit 0; fi
 dir=$(cd "$dir" && pwd)
@@ -85,8 +86,13 @@ current-context: test
 E2
 }
 
-up() {
-  local name
+up() { # --bare
+  local name admission=TaintNodesByCondition
+  case ${1:-} in
+    '') ;;
+    --bare) admission+=,ServiceAccount ;;
+    *) echo "control-plane.sh: up takes a folder and --bare, not $1" >&2; exit 2 ;;
+  esac
   for name in etcd kube-apiserver kube-controller-manager; do
     if running $name; then echo "control-plane.sh: $name already runs in $dir" >&2; exit 1; fi
   done
@@ -108,8 +114,16 @@ up() {
     --client-ca-file="$dir/pki/ca.crt" --token-auth-file="$dir/pki/tokens.csv" --authorization-mode=RBAC \
     --service-account-issuer=https://kubernetes.default.svc --service-account-key-file="$dir/pki/service-account.pub" \
     --service-account-signing-key-file="$dir/pki/service-account.key" \
-    --disable-admission-plugins=TaintNodesByCondition --max-requests-inflight=3000 --max-mutating-requests-inflight=1000
+    --disable-admission-plugins=$admission --max-requests-inflight=3000 --max-mutating-requests-inflight=1000
   await "the API server's readiness" kubectl get --raw /readyz
+  if [ -z "${1:-}" ]; then controllers; else touch "$dir/run/bare"; fi
+  if [ -n "${OWNER:-}" ]; then
+    # shellcheck disable=SC2016 # expanded by the guard
+    setsid bash -c 'tail --pid="$1" -f /dev/null; exec "$2" down "$3"' guard "$OWNER" "$here/control-plane.sh" "$dir" >/dev/null 2>&1 </dev/null &
+  fi
+}
+
+controllers() {
   # The Node has no kubelet: what watches Nodes' heartbeats would evict or delete the tests' pods.
   start kube-controller-manager "$BIN_KUBERNETES/kube-controller-manager" --kubeconfig="$dir/pki/controller.kubeconfig" \
     --bind-address=127.0.0.1 --secure-port=0 --leader-elect=false --use-service-account-credentials \
@@ -121,10 +135,6 @@ up() {
   kubectl wait --for=condition=Established --all customresourcedefinitions --timeout=60s >>"$dir/log/crds.log"
   kubectl create --validate=false -f - >>"$dir/log/crds.log" <<<'{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node"}}'
   await "the service account of namespace default" kubectl get serviceaccount default
-  if [ -n "${OWNER:-}" ]; then
-    # shellcheck disable=SC2016 # expanded by the guard
-    setsid bash -c 'tail --pid="$1" -f /dev/null; exec "$2" down "$3"' guard "$OWNER" "$here/control-plane.sh" "$dir" >/dev/null 2>&1 </dev/null &
-  fi
 }
 
 down() {
@@ -145,7 +155,7 @@ status() {
   for name in etcd kube-apiserver kube-controller-manager; do
     if running $name; then
       awk -v name=$name '/VmRSS/ {printf "%s: running, %d MiB\n", name, $2 / 1024}' "/proc/$(cat "$dir/run/$name.pid")/status"
-    else
+    elif [ "$name" != kube-controller-manager ] || [ ! -e "$dir/run/bare" ]; then
       echo "$name: not running"; rc=1
     fi
   done
@@ -163,11 +173,13 @@ user() { # name, group
 env() {
   read_ports
   printf 'export %s=%q\n' KUBECONFIG "$dir/admin.kubeconfig" HALDANE_TEST_KUBECONFIG "$dir/admin.kubeconfig" \
-    HALDANE_TEST_CLUSTER_DIR "$dir" HALDANE_TEST_KUBECTL "$BIN_KUBERNETES/kubectl" HALDANE_TEST_PROMETHEUS "$BIN_PROMETHEUS/prometheus"
+    HALDANE_TEST_CLUSTER_DIR "$dir" HALDANE_TEST_KUBECTL "$BIN_KUBERNETES/kubectl" HALDANE_TEST_PROMETHEUS "$BIN_PROMETHEUS/prometheus" \
+    HALDANE_TEST_PROMTOOL "$BIN_PROMETHEUS/promtool"
 }
 
 case $command in
-  up | down | status | env) "$command" ;;
+  up) up "${3:-}" ;;
+  down | status | env) "$command" ;;
   user) user "${3:?name of the user}" "${4:-}" ;;
   *) echo "control-plane.sh: unknown command $command" >&2; exit 2 ;;
 esac

@@ -5,10 +5,16 @@ use serde_json::{Value, json};
 use crate::script::{Script, Step};
 
 /// A small generator of numbers (`SplitMix64`).
-struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+    /// The numbers of a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// From 0 up to, and without, the number of sides.
+    pub fn roll(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -16,25 +22,36 @@ impl Dice {
         usize::try_from((mixed ^ (mixed >> 31)) % sides as u64).unwrap()
     }
 
-    fn pick<T: Clone>(&mut self, all: &[T]) -> T {
+    /// One of these.
+    pub fn pick<T: Clone>(&mut self, all: &[T]) -> T {
         all[self.roll(all.len())].clone()
     }
 }
 
+/// Resources that scripts are made for.
+const PLURALS: [&str; 11] = [
+    "configmaps",
+    "widgets",
+    "deployments",
+    "services",
+    "leases",
+    "secrets",
+    "horizontalpodautoscalers",
+    "ingresses",
+    "daemonsets",
+    "canaries",
+    "gears",
+];
+
 /// The script of a seed.
 pub fn script(seed: u64, length: usize) -> Script {
     let mut dice = Dice(seed);
-    let plural = dice.pick(&[
-        "configmaps",
-        "widgets",
-        "deployments",
-        "services",
-        "leases",
-        "secrets",
-    ]);
-    let steps = (0..length)
-        .map(|index| step(&mut dice, plural, index))
-        .collect();
+    let plural = dice.pick(&PLURALS);
+    let mut steps: Vec<Step> = Vec::new();
+    for _ in 0..length {
+        let next = step(&mut dice, plural, &steps);
+        steps.push(next);
+    }
     Script {
         name: format!("seed {seed}: {plural}"),
         steps,
@@ -58,12 +75,28 @@ fn content(dice: &mut Dice, plural: &str) -> Value {
             "ports": [{"port": dice.pick(&[80, 81]), "name": dice.pick(&["x", "z"]), "protocol": "TCP"}],
         }}),
         "deployments" => json!({"spec": {
-            "replicas": dice.roll(3), "selector": {"matchLabels": {"app": "a"}},
-            "template": {
-                "metadata": {"labels": {"app": "a", "v": dice.pick(&["1", "2"])}},
-                "spec": {"containers": [{"name": dice.pick(&["c", "d"]), "image": dice.pick(&["i:1", "i:2"])}]},
-            },
+            "replicas": dice.roll(3), "selector": {"matchLabels": {"app": "a"}}, "template": template(dice),
         }}),
+        "daemonsets" => {
+            json!({"spec": {"selector": {"matchLabels": {"app": "a"}}, "template": template(dice)}})
+        }
+        "horizontalpodautoscalers" => json!({"spec": {
+            "minReplicas": dice.roll(3), "maxReplicas": 1 + dice.roll(3),
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": dice.pick(&["a", "b"])},
+        }}),
+        "ingresses" => json!({"spec": {"rules": [{
+            "host": dice.pick(&["a.b", "c.d"]),
+            "http": {"paths": [{"path": dice.pick(&["/", "/x", "x"]), "pathType": "Prefix",
+                "backend": {"service": {"name": dice.pick(&["a", "b"]), "port": {"number": 80}}}}]},
+        }]}}),
+        "canaries" => json!({"spec": {
+            "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": dice.pick(&["a", "b"])},
+            "service": {"port": dice.pick(&[80, 81, 0])},
+            "analysis": {"interval": "1m", "threshold": dice.roll(3), "stepWeight": 5 + dice.roll(3), "maxWeight": 50},
+        }}),
+        "gears" => {
+            json!({"spec": {"teeth": [dice.roll(3)], "deep": {"n": dice.roll(2)}}, "other": dice.roll(2)})
+        }
         _ => json!({"spec": {
             "max": dice.roll(120), "mode": dice.pick(&["on", "off", "odd"]),
             "tags": [dice.pick(&["p", "q"])], "hosts": [dice.pick(&["a.b", "c.d", "bad"])],
@@ -72,7 +105,22 @@ fn content(dice: &mut Dice, plural: &str) -> Value {
     }
 }
 
-fn step(dice: &mut Dice, plural: &str, index: usize) -> Step {
+fn template(dice: &mut Dice) -> Value {
+    json!({
+        "metadata": {"labels": {"app": "a", "v": dice.pick(&["1", "2"])}},
+        "spec": {"containers": [{"name": dice.pick(&["c", "d"]), "image": dice.pick(&["i:1", "i:2"])}]},
+    })
+}
+
+fn has_status(plural: &str) -> bool {
+    matches!(
+        plural,
+        "widgets" | "deployments" | "daemonsets" | "canaries"
+    )
+}
+
+fn step(dice: &mut Dice, plural: &str, before: &[Step]) -> Step {
+    let index = before.len();
     let name = dice.pick(&["a", "b"]);
     let manager = dice.pick(&["m", "o", "p"]);
     let earlier = dice.roll(index.max(1));
@@ -81,57 +129,65 @@ fn step(dice: &mut Dice, plural: &str, index: usize) -> Step {
     if dice.roll(4) == 0 {
         body["metadata"]["labels"] = json!({"l": dice.pick(&["1", "2"])});
     }
-    let finalizers = dice.pick(&[json!(["example.com/f"]), Value::Null]);
-    let (request, body) = match dice.roll(16) {
-        0..=2 => (format!("post {plural}?fieldManager={manager}"), body),
-        3 | 4 => (
-            format!("apply {plural}/{name}?fieldManager={manager}"),
-            body,
-        ),
-        5 => (
-            format!("apply {plural}/{name}?fieldManager={manager}&force=true"),
-            body,
-        ),
-        6 | 7 => (
-            format!("merge {plural}/{name}?fieldManager={manager}"),
-            body,
-        ),
-        8 if index > 0 => {
+    let one = format!("{plural}/{name}");
+    let as_manager = format!("fieldManager={manager}");
+    let (request, body) = match dice.roll(22) {
+        0..=2 => (format!("post {plural}?{as_manager}"), body),
+        3 | 4 => (format!("apply {one}?{as_manager}"), body),
+        5 => (format!("apply {one}?{as_manager}&force=true"), body),
+        6 | 7 => (format!("merge {one}?{as_manager}"), body),
+        // A list has the version of the whole cluster, in which others write too.
+        8 if index > 0 && before[earlier].request != format!("get {plural}") => {
             body["metadata"]["resourceVersion"] =
                 json!(format!("${earlier}.metadata.resourceVersion"));
-            (format!("put {plural}/{name}?fieldManager={manager}"), body)
+            (format!("put {one}?{as_manager}"), body)
         }
         9 => {
+            let finalizers = dice.pick(&[json!(["example.com/f"]), Value::Null]);
             let patch = json!({"metadata": {"finalizers": finalizers}});
-            (
-                format!("merge {plural}/{name}?fieldManager={manager}"),
-                patch,
-            )
+            (format!("merge {one}?{as_manager}"), patch)
         }
-        10 => (format!("delete {plural}/{name}"), Value::Null),
+        10 => (format!("delete {one}"), Value::Null),
         11 if index > 0 => {
             let preconditions = json!({"uid": format!("${earlier}.metadata.uid")});
             (
-                format!("delete {plural}/{name}"),
+                format!("delete {one}"),
                 json!({"preconditions": preconditions}),
             )
         }
         12 => {
             let policy = dice.pick(&["Foreground", "Background", "Orphan"]);
             (
-                format!("delete {plural}/{name}"),
+                format!("delete {one}"),
                 json!({"propagationPolicy": policy}),
             )
         }
-        13 if matches!(plural, "widgets" | "deployments") => {
-            let status = json!({"status": {"replicas": dice.roll(3)}, "spec": {"replicas": 9}});
-            (
-                format!("merge {plural}/{name}/status?fieldManager={manager}"),
-                status,
-            )
+        13 if has_status(plural) => {
+            let status = json!({"status": {"replicas": dice.roll(3), "phase": "Ready"}, "spec": {"replicas": 9}});
+            (format!("merge {one}/status?{as_manager}"), status)
         }
         14 => (format!("get {plural}"), Value::Null),
-        _ => (format!("get {plural}/{name}"), Value::Null),
+        15 => {
+            let label = dice.pick(&["1", "2"]);
+            let patch = json!([
+                {"op": "test", "path": "/metadata/labels/l", "value": label},
+                {"op": "replace", "path": "/metadata/labels/l", "value": "3"},
+            ]);
+            (format!("json {one}?{as_manager}"), patch)
+        }
+        16 => (format!("strategic {one}?{as_manager}"), body),
+        17 => (format!("put {one}?{as_manager}"), body),
+        18 => {
+            let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "0-0", "controller": dice.roll(2) == 0});
+            let patch = json!({"metadata": {"ownerReferences": [owner]}});
+            (format!("merge {one}?{as_manager}"), patch)
+        }
+        19 => (format!("apply {one}?{as_manager}&dryRun=All"), body),
+        20 if index > 0 && dice.roll(3) == 0 => (
+            format!("watch {plural}?resourceVersion=${earlier}.metadata.resourceVersion"),
+            Value::Null,
+        ),
+        _ => (format!("get {one}"), Value::Null),
     };
     Step {
         request,

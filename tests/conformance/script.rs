@@ -66,7 +66,10 @@ pub fn all() -> BTreeMap<String, Vec<Script>> {
 pub fn definitions() -> &'static [Value] {
     static DEFINITIONS: LazyLock<Vec<Value>> = LazyLock::new(|| {
         let text = std::fs::read_to_string(folder("definitions.yaml")).unwrap();
-        serde_saphyr::from_str(&text).unwrap()
+        let mut all: Vec<Value> = serde_saphyr::from_str(&text).unwrap();
+        let own = haldane::api::crds::crds().into_iter();
+        all.extend(own.map(|definition| serde_json::to_value(definition).unwrap()));
+        all
     });
     &DEFINITIONS
 }
@@ -174,6 +177,7 @@ fn prefix(plural: &str) -> &'static str {
         "leases" => "/apis/coordination.k8s.io/v1",
         "roles" => "/apis/rbac.authorization.k8s.io/v1",
         "widgets" | "gears" => "/apis/example.com/v1",
+        "canaries" => "/apis/flagger.app/v1beta1",
         _ => "/api/v1",
     }
 }
@@ -224,6 +228,7 @@ fn complete(verb: &str, path: &str, body: &mut Value) {
         "roles" => "Role",
         "widgets" => "Widget",
         "gears" => "Gear",
+        "canaries" => "Canary",
         other => panic!("no kind known for {other}"),
     };
     let map = body.as_object_mut().unwrap();
@@ -292,11 +297,15 @@ async fn send(
             .into_data_stream()
             .map_err(std::io::Error::other);
         let lines = stream.into_async_read().lines();
-        let events: Vec<Value> = lines
+        let mut events: Vec<Value> = lines
             .map_ok(|line| serde_json::from_str(&line).unwrap())
             .try_collect()
             .await
             .unwrap();
+        // nobody promises when bookmarks come, but the one that ends a list
+        events.retain(|event| {
+            event["type"] != "BOOKMARK" || event["object"]["metadata"]["annotations"].is_object()
+        });
         return (code, json!({"events": events}));
     }
     let bytes = response.into_body().collect().await.unwrap().to_bytes();

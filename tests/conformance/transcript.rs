@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use haldane::object::Json;
 use serde_json::Value;
+
+/// Hexadecimal digits of a digest.
+const DIGITS: usize = 4;
 
 fn path(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -33,6 +37,37 @@ pub fn write(file: &str, answers: &[(String, Vec<Value>)]) {
     }
     text.push_str("\n}\n");
     std::fs::write(path(&format!("transcripts/{file}.json")), text).unwrap();
+}
+
+/// The digests of a script's answers, one after another.
+pub fn digests(steps: &[Value]) -> String {
+    steps
+        .iter()
+        .map(|step| Json::of(step).digest(DIGITS / 2))
+        .collect()
+}
+
+/// The first step whose answer is not the recorded one.
+pub fn first_unlike(recorded: &str, steps: &[Value]) -> Option<usize> {
+    let found = digests(steps);
+    let differs = |(left, right)| left != right;
+    let (left, right) = (recorded.as_bytes(), found.as_bytes());
+    left.chunks(DIGITS)
+        .zip(right.chunks(DIGITS))
+        .position(differs)
+        .or((left.len() != right.len()).then_some(0))
+}
+
+/// The recorded digests of scripts made by chance, in order of their seeds.
+pub fn read_digests() -> Vec<String> {
+    let text = std::fs::read_to_string(path("transcripts/generated.digests")).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Records digests.
+pub fn write_digests(digests: &[String]) {
+    let text = digests.join("\n") + "\n";
+    std::fs::write(path("transcripts/generated.digests"), text).unwrap();
 }
 
 /// Scripts whose answers are known to differ, with the reason.

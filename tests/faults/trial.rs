@@ -203,6 +203,7 @@ async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Tr
                 {
                     opened = Some(world.elapsed());
                     world.traffic().open(Application {
+                        sticky: false,
                         namespace: "default".to_owned(),
                         host: "shop".to_owned(),
                         requests_per_second: 12,

@@ -25,7 +25,7 @@ spec:
 ",
     );
     if !change.is_empty() {
-        crate::toy::merge(&mut canary["spec"], &yaml(change));
+        json_patch::merge(&mut canary["spec"], &yaml(change));
     }
     canary
 }

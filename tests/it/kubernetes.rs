@@ -78,6 +78,14 @@ impl Workloads {
         changed
     }
 
+    /// Templates are told apart as the server shows them, with the defaults that it has now.
+    pub fn default_templates(&mut self, default: &Value) {
+        let deployments = self.deployments.values_mut();
+        for set in deployments.flat_map(|deployment| &mut deployment.sets) {
+            json_patch::merge(&mut set.template, default);
+        }
+    }
+
     /// Pods go with their Deployment.
     pub fn forget_gone(&mut self, objects: &BTreeMap<Key, Value>) {
         self.deployments.retain(|name, deployment| {

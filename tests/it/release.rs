@@ -152,6 +152,34 @@ fn release_whose_config_is_missing_waits_and_says_which() {
 }
 
 #[test]
+fn defaults_of_a_new_server_start_no_release() {
+    let default = json!({"spec": {"fieldOfTomorrow": "default"}});
+    for released in [false, true] {
+        let mut toy = initialized("");
+        if released {
+            toy.push("podinfo:2");
+            toy.run(1200);
+        }
+        let (phase, writes) = (toy.phase(), toy.writes);
+        toy.upgrade_server(&default);
+        toy.run(600);
+        let scaled = json!({"spec": {"minReadySeconds": 1}});
+        toy.edit(Kind::Deployment, "podinfo", &scaled);
+        toy.run(600);
+        assert_eq!(
+            (toy.phase(), toy.writes),
+            (phase, writes),
+            "{}",
+            toy.story()
+        );
+        toy.push("podinfo:3");
+        toy.run(1200);
+        assert_eq!(toy.phase(), Phase::Succeeded, "{}", toy.story());
+        assert_eq!(toy.image("podinfo-primary"), "podinfo:3");
+    }
+}
+
+#[test]
 fn release_that_never_gets_ready_fails_at_its_own_deadline() {
     let mut toy = initialized("");
     // The revision comes long after the Canary: its time counts from its own start.

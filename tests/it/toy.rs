@@ -115,8 +115,20 @@ impl Toy {
         let Some(mut object) = self.objects.get(&key).cloned() else {
             return;
         };
-        merge(&mut object, patch);
+        json_patch::merge(&mut object, patch);
         self.store(key, object);
+    }
+
+    /// The server's next release has one more default in pod templates, stored ones too.
+    pub fn upgrade_server(&mut self, default: &Value) {
+        for (key, object) in &mut self.objects {
+            if key.kind == Kind::Deployment {
+                json_patch::merge(&mut object["spec"]["template"], default);
+            }
+        }
+        self.workloads.default_templates(default);
+        self.note("the server was upgraded".to_owned());
+        self.dirty = true;
     }
 
     pub fn delete(&mut self, kind: Kind, name: &str) {
@@ -359,7 +371,7 @@ impl Toy {
             let change = merge_diff(&json!(before), &json!(status)).unwrap_or_else(|| json!({}));
             let key = Key::new(Kind::Canary, "test", "podinfo");
             let mut canary = self.objects[&key].clone();
-            merge(&mut canary, &json!({ "status": change }));
+            json_patch::merge(&mut canary, &json!({ "status": change }));
             self.note(format!(
                 "status {:?} weight {} iterations {} failed {}",
                 status.phase, status.canary_weight, status.iterations, status.failed_checks
@@ -428,7 +440,7 @@ impl Toy {
                     return Err(Stop::Conflict);
                 }
                 self.note(format!("patch {key}: {reason}: {patch}"));
-                merge(&mut object, patch);
+                json_patch::merge(&mut object, patch);
                 self.store(key.clone(), object);
             }
             Effect::CopyConfig(copy) => {
@@ -468,7 +480,7 @@ impl Toy {
             Some(mut existing) => {
                 let object = Object::read(want.key.kind, existing.clone()).unwrap();
                 if let Some(patch) = want.patch(&object) {
-                    merge(&mut existing, &patch);
+                    json_patch::merge(&mut existing, &patch);
                     self.store(want.key.clone(), existing);
                 }
             }
@@ -626,23 +638,4 @@ fn changed_part(object: &Value, without: &[&str]) -> Value {
         metadata.remove("generation");
     }
     object
-}
-
-/// RFC 7396.
-pub fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(fields) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    let target = target.as_object_mut().unwrap();
-    for (key, value) in fields {
-        if value.is_null() {
-            target.remove(key);
-        } else {
-            merge(target.entry(key.clone()).or_insert(Value::Null), value);
-        }
-    }
 }

@@ -8,5 +8,7 @@
 
 mod commands;
 mod crashes;
+mod examples;
 mod golden;
 mod releases;
+mod scenarios;

@@ -1,14 +1,11 @@
 //! Expressions become values, as Prometheus computes them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     Expression, PromqlError,
-    parse::{Matcher, Matching, parse},
+    matching::binary,
+    parse::{Matcher, parse},
 };
 
 /// Labels of a series, `__name__` among them.
@@ -46,6 +43,12 @@ pub fn evaluate(query: &str, series: &[Series], at: i64) -> Result<Value, Promql
     Evaluation { series, at }.value(&parse(query)?)
 }
 
+/// Most steps of a subquery.
+const MOST_STEPS: i64 = 11_000;
+
+/// Samples by series, and the end and length of their range in milliseconds.
+type Ranges = (Vec<(Labels, Vec<(i64, f64)>)>, (i64, i64));
+
 struct Evaluation<'a> {
     series: &'a [Series],
     at: i64,
@@ -55,7 +58,9 @@ impl Evaluation<'_> {
     fn value(&self, expression: &Expression) -> Result<Value, PromqlError> {
         match expression {
             Expression::Number(number) => Ok(Value::Scalar(*number)),
-            Expression::Selector { range: Some(_), .. } => Ok(Value::Ranges),
+            Expression::Selector { range: Some(_), .. } | Expression::Subquery { .. } => {
+                Ok(Value::Ranges)
+            }
             Expression::Selector {
                 matchers, offset, ..
             } => {
@@ -117,6 +122,66 @@ impl Evaluation<'_> {
         }
     }
 
+    /// Samples over a range, and where it ends and how long it is, in milliseconds.
+    fn ranges(&self, expression: &Expression) -> Result<Ranges, PromqlError> {
+        match expression {
+            Expression::Selector {
+                matchers,
+                range: Some(range),
+                offset,
+            } => {
+                let (end, length) = (self.at - millis(*offset), millis(*range));
+                let window = |series: &Series| {
+                    let from = series.samples.partition_point(|(t, _)| *t <= end - length);
+                    let to = series.samples.partition_point(|(t, _)| *t <= end);
+                    let samples = series.samples.get(from..to).unwrap_or_default();
+                    let samples = samples.iter().copied().filter(|(_, value)| !value.is_nan());
+                    ((*series.labels).clone(), samples.collect())
+                };
+                let found = self.selected(matchers).map(window);
+                Ok((found.collect(), (end, length)))
+            }
+            Expression::Subquery {
+                inner,
+                range,
+                step,
+                offset,
+            } => {
+                let (end, length) = (self.at - millis(*offset), millis(*range));
+                let step = millis(*step).max(1);
+                if length / step > MOST_STEPS {
+                    return Err(PromqlError(format!("more than {MOST_STEPS} steps")));
+                }
+                let mut found: BTreeMap<Labels, Vec<(i64, f64)>> = BTreeMap::new();
+                // Steps are at whole multiples of their length.
+                let mut at = (end - length).div_euclid(step) * step + step;
+                while at <= end {
+                    let then = Evaluation {
+                        series: self.series,
+                        at,
+                    };
+                    let values = match then.value(inner)? {
+                        Value::Scalar(value) => vec![(Labels::new(), value)],
+                        Value::Vector(vector) => vector,
+                        Value::Ranges => {
+                            return Err(PromqlError("expected a vector, found a range".to_owned()));
+                        }
+                    };
+                    for (labels, value) in values {
+                        found.entry(labels).or_default().push((at, value));
+                    }
+                    at += step;
+                }
+                Ok((found.into_iter().collect(), (end, length)))
+            }
+            Expression::Number(_)
+            | Expression::Selector { .. }
+            | Expression::Call(..)
+            | Expression::Aggregate { .. }
+            | Expression::Binary { .. } => Err(PromqlError("expected a range".to_owned())),
+        }
+    }
+
     fn call(&self, name: &str, arguments: &[Expression]) -> Result<Value, PromqlError> {
         match (name, arguments) {
             ("histogram_quantile", [quantile, buckets]) => {
@@ -129,7 +194,7 @@ impl Evaluation<'_> {
                 _ => f64::NAN,
             })),
             ("absent", [inner]) => Ok(Value::Vector(if self.vector(inner)?.is_empty() {
-                vec![(Labels::new(), 1.0)]
+                vec![(told(inner), 1.0)]
             } else {
                 Vec::new()
             })),
@@ -159,35 +224,29 @@ impl Evaluation<'_> {
                 }
                 Ok(Value::Vector(vector))
             }
+            ("absent_over_time", [inner]) => {
+                let (ranges, _) = self.ranges(inner)?;
+                let some = ranges.iter().any(|(_, samples)| !samples.is_empty());
+                let absent = (!some).then(|| (told(inner), 1.0));
+                Ok(Value::Vector(absent.into_iter().collect()))
+            }
             (
                 name,
                 [
-                    Expression::Selector {
-                        matchers,
-                        range: Some(range),
-                        offset,
-                    },
+                    inner @ (Expression::Selector { range: Some(_), .. }
+                    | Expression::Subquery { .. }),
                 ],
             ) => {
                 let over = over_time(name)?;
-                let (end, length) = (self.at - millis(*offset), millis(*range));
-                let window = |series: &Series| {
-                    let from = series.samples.partition_point(|(t, _)| *t <= end - length);
-                    let to = series.samples.partition_point(|(t, _)| *t <= end);
-                    let samples: Vec<_> = series
-                        .samples
-                        .get(from..to)?
-                        .iter()
-                        .copied()
-                        .filter(|(_, value)| !value.is_nan())
-                        .collect();
-                    let value = over(&samples, end, length)?;
-                    let mut labels = (*series.labels).clone();
-                    labels.remove("__name__");
-                    Some((labels, value))
+                let (ranges, (end, length)) = self.ranges(inner)?;
+                let value = |(mut labels, samples): (Labels, Vec<(i64, f64)>)| {
+                    if name != "last_over_time" {
+                        labels.remove("__name__");
+                    }
+                    Some((labels, over(&samples, end, length)?))
                 };
                 Ok(Value::Vector(
-                    self.selected(matchers).filter_map(window).collect(),
+                    ranges.into_iter().filter_map(value).collect(),
                 ))
             }
             (name, _) => Err(PromqlError(format!(
@@ -195,6 +254,20 @@ impl Evaluation<'_> {
             ))),
         }
     }
+}
+
+/// The labels that a selector tells of what it does not find.
+fn told(expression: &Expression) -> Labels {
+    let Expression::Selector { matchers, .. } = expression else {
+        return Labels::new();
+    };
+    let named = |label: &str| matchers.iter().filter(|m| m.label == label).count();
+    matchers
+        .iter()
+        .filter(|matcher| matcher.label != "__name__" && named(&matcher.label) == 1)
+        .filter_map(|matcher| Some((matcher.label.clone(), matcher.wanted()?.to_owned())))
+        .filter(|(_, value)| !value.is_empty())
+        .collect()
 }
 
 /// A function of the samples in a range that ends at a time and is so long, in milliseconds.
@@ -359,136 +432,6 @@ fn quantile_of(quantile: f64, mut buckets: Vec<(f64, f64)>) -> f64 {
         None => (0.0, 0.0),
     };
     lower + (upper - lower) * ((rank - before) / (count - before))
-}
-
-fn binary(
-    operator: &str,
-    boolean: bool,
-    matching: &Matching,
-    left: Value,
-    right: Value,
-) -> Result<Value, PromqlError> {
-    if matches!(operator, "or" | "and" | "unless") {
-        return sets(operator, matching, left, right);
-    }
-    let comparison = matches!(operator, "==" | "!=" | ">=" | "<=" | ">" | "<");
-    let compute = |a: f64, b: f64| compute(operator, a, b);
-    // A comparison between vectors keeps the left value where it holds.
-    let keep = |a: f64, result: f64| match (comparison, boolean) {
-        (false, _) | (true, true) => Some(result),
-        (true, false) => (result > 0.0).then_some(a),
-    };
-    let nameless = |mut labels: Labels| {
-        if !comparison || boolean {
-            labels.remove("__name__");
-        }
-        labels
-    };
-    match (left, right) {
-        (Value::Scalar(_), Value::Scalar(_)) if comparison && !boolean => Err(PromqlError(
-            "comparisons between numbers must use the word bool".to_owned(),
-        )),
-        (Value::Scalar(a), Value::Scalar(b)) => Ok(Value::Scalar(compute(a, b))),
-        (Value::Vector(vector), Value::Scalar(b)) => Ok(Value::Vector(
-            vector
-                .into_iter()
-                .filter_map(|(labels, a)| Some((nameless(labels), keep(a, compute(a, b))?)))
-                .collect(),
-        )),
-        (Value::Scalar(a), Value::Vector(vector)) => Ok(Value::Vector(
-            vector
-                .into_iter()
-                .filter_map(|(labels, b)| Some((nameless(labels), keep(b, compute(a, b))?)))
-                .collect(),
-        )),
-        (Value::Vector(left), Value::Vector(right)) => {
-            let mut others: BTreeMap<Labels, f64> = BTreeMap::new();
-            for (labels, value) in right {
-                if others.insert(matching.key(&labels), value).is_some() {
-                    return Err(PromqlError("series match more than one another".to_owned()));
-                }
-            }
-            let (mut matched, mut results) = (BTreeSet::new(), Vec::new());
-            for (labels, a) in left {
-                let key = matching.key(&labels);
-                let Some(b) = others.get(&key) else { continue };
-                if !matched.insert(key) {
-                    return Err(PromqlError("series match more than one another".to_owned()));
-                }
-                if let Some(value) = keep(a, compute(a, *b)) {
-                    results.push((matching.result(nameless(labels)), value));
-                }
-            }
-            Ok(Value::Vector(results))
-        }
-        (Value::Ranges, _) | (_, Value::Ranges) => {
-            Err(PromqlError("expected a vector, found a range".to_owned()))
-        }
-    }
-}
-
-impl Matching {
-    /// What has to be the same in series that belong together.
-    fn key(&self, labels: &Labels) -> Labels {
-        let mut key = labels.clone();
-        key.retain(|label, _| label != "__name__" && self.labels.contains(label) == self.on);
-        key
-    }
-
-    /// The labels of a result.
-    fn result(&self, mut labels: Labels) -> Labels {
-        labels.retain(|label, _| {
-            label == "__name__" && !self.on || self.labels.contains(label) == self.on
-        });
-        labels
-    }
-}
-
-/// Series by whether the other side has ones that belong to them.
-fn sets(
-    operator: &str,
-    matching: &Matching,
-    left: Value,
-    right: Value,
-) -> Result<Value, PromqlError> {
-    let (Value::Vector(mut left), Value::Vector(right)) = (left, right) else {
-        return Err(PromqlError(format!("{operator} is between vectors only")));
-    };
-    let keys = |vector: &[(Labels, f64)]| -> BTreeSet<Labels> {
-        vector
-            .iter()
-            .map(|(labels, _)| matching.key(labels))
-            .collect()
-    };
-    let (on_left, on_right) = (keys(&left), keys(&right));
-    match operator {
-        "and" => left.retain(|(labels, _)| on_right.contains(&matching.key(labels))),
-        "unless" => left.retain(|(labels, _)| !on_right.contains(&matching.key(labels))),
-        _ => left.extend(
-            right
-                .into_iter()
-                .filter(|(labels, _)| !on_left.contains(&matching.key(labels))),
-        ),
-    }
-    Ok(Value::Vector(left))
-}
-
-fn compute(operator: &str, a: f64, b: f64) -> f64 {
-    let truth = |holds: bool| f64::from(u8::from(holds));
-    match operator {
-        "+" => a + b,
-        "-" => a - b,
-        "*" => a * b,
-        "/" => a / b,
-        "%" => a % b,
-        "==" => truth((a - b).abs() <= 0.0),
-        "!=" => truth((a - b).abs() > 0.0 || a.is_nan() || b.is_nan()),
-        ">=" => truth(a >= b),
-        "<=" => truth(a <= b),
-        ">" => truth(a > b),
-        "<" => truth(a < b),
-        _ => f64::NAN,
-    }
 }
 
 #[cfg(test)]

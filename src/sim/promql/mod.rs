@@ -1,10 +1,11 @@
 //! As much of PromQL as release checks use: selectors, `rate`, `increase`, `irate`, the usual
-//! `*_over_time`, aggregations, `histogram_quantile`, arithmetic, comparisons and set operators with
-//! `on` and `ignoring`.
+//! `*_over_time`, subqueries, aggregations, `histogram_quantile`, arithmetic, comparisons and set
+//! operators with `on`, `ignoring`, `group_left` and `group_right`.
 //!
 //! Whatever else is asked is refused by name, never answered wrongly.
 
 mod eval;
+mod matching;
 mod parse;
 mod token;
 

@@ -23,6 +23,17 @@ pub enum Expression {
         /// How far in the past.
         offset: Duration,
     },
+    /// The values of an expression over a range, one each step.
+    Subquery {
+        /// What is asked at each step.
+        inner: Box<Self>,
+        /// Length of the range.
+        range: Duration,
+        /// Time between two values.
+        step: Duration,
+        /// How far in the past.
+        offset: Duration,
+    },
     /// A function.
     Call(String, Vec<Self>),
     /// Many series become few.
@@ -58,6 +69,17 @@ pub struct Matching {
     pub labels: Vec<String>,
     /// Whether only `labels` count; else all others.
     pub on: bool,
+    /// The side that may have many series for one of the other; absent: neither may.
+    pub many: Option<Many>,
+}
+
+/// Many series on one side that belong to one on the other.
+#[derive(Clone, Debug)]
+pub struct Many {
+    /// Whether the left side has the many.
+    pub left: bool,
+    /// Labels that results take from the one.
+    pub taken: Vec<String>,
 }
 
 /// What a label must be like.
@@ -77,6 +99,14 @@ enum Test {
 }
 
 impl Matcher {
+    /// The value that the label must have.
+    pub fn wanted(&self) -> Option<&str> {
+        match &self.test {
+            Test::Is(wanted) => Some(wanted),
+            Test::IsNot(_) | Test::Like(_) | Test::Unlike(_) => None,
+        }
+    }
+
     /// Whether a label's value fits; an absent label has an empty one.
     pub fn fits(&self, value: &str) -> bool {
         match &self.test {
@@ -101,6 +131,9 @@ const LEVELS: [&[&str]; 5] = [
 const COMPARISONS: usize = 2;
 
 const AGGREGATIONS: [&str; 5] = ["sum", "avg", "min", "max", "count"];
+
+/// Time between two values of a subquery that names none.
+const STEP: Duration = Duration::from_mins(1);
 
 /// Most levels of nesting, so that no query exhausts the stack.
 const DEEPEST: usize = 100;
@@ -167,9 +200,12 @@ impl Parser {
             return Err(PromqlError("nested too deeply".to_owned()));
         }
         let Some(operators) = LEVELS.get(level) else {
-            let factor = self.factor();
+            let mut factor = self.factor()?;
+            while self.accept("[") {
+                factor = self.subquery(factor)?;
+            }
             self.depth -= 1;
-            return factor;
+            return Ok(factor);
         };
         let mut left = self.binary(level + 1)?;
         while let Some(operator) = operators
@@ -266,12 +302,40 @@ impl Parser {
             return Ok(Matching::default());
         }
         let labels = self.labels()?;
-        for name in ["group_left", "group_right"] {
-            if self.accept_name(name) {
-                return Err(PromqlError(format!("{name} is not known here")));
-            }
+        let left = self.accept_name("group_left");
+        let mut many = None;
+        if left || self.accept_name("group_right") {
+            let named = self.peek() == Some(&Token::Sign("("));
+            let taken = if named { self.labels()? } else { Vec::new() };
+            many = Some(Many { left, taken });
         }
-        Ok(Matching { labels, on })
+        Ok(Matching { labels, on, many })
+    }
+
+    /// A range with steps, after its bracket: `[5m:30s]`. The colon belongs to the word behind it.
+    fn subquery(&mut self, inner: Expression) -> Result<Expression, PromqlError> {
+        let range = self.duration()?;
+        let step = match self.take() {
+            Some(Token::Name(word)) if word == ":" => STEP,
+            Some(Token::Name(word)) if word.starts_with(':') => {
+                match tokens(word.trim_start_matches(':'))?.as_slice() {
+                    [Token::Duration(step)] if !step.is_zero() => *step,
+                    _ => return Err(PromqlError(format!("bad step {word:?}"))),
+                }
+            }
+            found => return Err(PromqlError(format!("expected a step, found {found:?}"))),
+        };
+        self.expect("]")?;
+        let mut offset = Duration::ZERO;
+        if self.accept_name("offset") {
+            offset = self.duration()?;
+        }
+        Ok(Expression::Subquery {
+            inner: Box::new(inner),
+            range,
+            step,
+            offset,
+        })
     }
 
     /// Names of labels in parentheses.
@@ -311,7 +375,8 @@ impl Parser {
         // Cheap tests first: most series are of another name.
         matchers.sort_by_key(|matcher| matches!(matcher.test, Test::Like(_) | Test::Unlike(_)));
         let mut range = None;
-        if self.accept("[") {
+        let steps = matches!(self.tokens.get(self.next + 2), Some(Token::Name(_)));
+        if !steps && self.accept("[") {
             range = Some(self.duration()?);
             self.expect("]")?;
         }

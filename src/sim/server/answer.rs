@@ -89,12 +89,19 @@ impl ApiServer {
                 );
                 Ok(Answer::Watch(Box::new(watch)))
             }
-            Verb::Create | Verb::Update | Verb::Patch => self.write(&target, request),
+            Verb::Create | Verb::Update | Verb::Patch => self.write(call, &target, request),
             Verb::Delete | Verb::DeleteCollection => self.remove(&target, request, &selector),
         }
     }
 
-    fn write(&self, target: &Target, request: &Request) -> Result<Answer, Refusal> {
+    fn write(&self, call: &Call, target: &Target, request: &Request) -> Result<Answer, Refusal> {
+        if self.makes(target, request) {
+            let verb = Verb::Create;
+            self.authorize(&Call {
+                verb,
+                ..call.clone()
+            })?;
+        }
         let body = request.json()?;
         let kind = match request.verb {
             Verb::Create => "CreateOptions",
@@ -131,6 +138,28 @@ impl ApiServer {
             return Ok(Answer::Json(code, Bytes::from(scale.to_string())));
         }
         Ok(document(code, written.object(), target, request.view))
+    }
+
+    /// True for a PUT or an applied configuration of an object that is not there: its writer needs the right
+    /// to create too.
+    fn makes(&self, target: &Target, request: &Request) -> bool {
+        let may_make = match request.verb {
+            Verb::Update => target.resource.conduct.create_on_update,
+            Verb::Patch => matches!(request.patch_kind(), Ok(PatchKind::Apply)),
+            Verb::Get
+            | Verb::List
+            | Verb::Watch
+            | Verb::Create
+            | Verb::Delete
+            | Verb::DeleteCollection => false,
+        };
+        may_make
+            && target.sub.is_none()
+            && self.look(|state| {
+                let index = target.resource.index;
+                let found = state.store.get(index, &target.namespace, &target.name);
+                found.is_none()
+            })
     }
 
     fn remove(

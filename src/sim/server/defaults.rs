@@ -35,7 +35,7 @@ pub fn fill_in(plural: &str, object: &mut Value) {
             let annotations = metadata(object)
                 .entry("annotations")
                 .or_insert_with(|| json!({}));
-            fill(annotations, TEMPLATE_GENERATION, json!("1"));
+            fill(annotations, TEMPLATE_GENERATION, json!("0"));
         }
         "statefulsets" => {
             fill(spec, "replicas", json!(1));
@@ -364,6 +364,27 @@ pub fn allocate_service(new: &mut Value, old: Option<&Value>, mut next: impl FnM
     }
 }
 
+/// What admission adds to a pod that is made or changed.
+pub fn admit(plural: &str, object: &mut Value, old: Option<&Value>) {
+    if plural != "pods" {
+        return;
+    }
+    let spec = &mut object["spec"];
+    let before = |field: &str| {
+        old.map(|old| &old["spec"][field])
+            .filter(|value| !value.is_null())
+    };
+    for (field, first) in [
+        ("priority", json!(0)),
+        ("preemptionPolicy", json!("PreemptLowerPriority")),
+    ] {
+        fill(spec, field, before(field).cloned().unwrap_or(first));
+    }
+    let toleration = |key: &str| json!({"key": format!("node.kubernetes.io/{key}"), "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
+    let tolerations = [toleration("not-ready"), toleration("unreachable")];
+    fill(spec, "tolerations", json!(tolerations));
+}
+
 /// What a new object of some kinds gets besides: the start of its status, marks of the server.
 pub fn begin(plural: &str, object: &mut Value) {
     match plural {
@@ -374,19 +395,14 @@ pub fn begin(plural: &str, object: &mut Value) {
         "services" | "ingresses" => object["status"] = json!({"loadBalancer": {}}),
         "pods" => {
             object["status"] = json!({"phase": "Pending", "qosClass": quality(&object["spec"])});
-            fill(&mut object["spec"], "priority", json!(0));
-            fill(
-                &mut object["spec"],
-                "preemptionPolicy",
-                json!("PreemptLowerPriority"),
-            );
-            let toleration = |key: &str| json!({"key": format!("node.kubernetes.io/{key}"), "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
-            let tolerations = [toleration("not-ready"), toleration("unreachable")];
-            fill(&mut object["spec"], "tolerations", json!(tolerations));
         }
         "replicasets" => object["status"] = json!({"replicas": 0}),
         "deployments" => object["status"] = json!({}),
         "daemonsets" => {
+            let count = &mut object["metadata"]["annotations"][TEMPLATE_GENERATION];
+            if template_count(count) < 1 {
+                *count = json!("1");
+            }
             object["status"] = json!({"currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0});
         }
         "horizontalpodautoscalers" => {
@@ -394,6 +410,26 @@ pub fn begin(plural: &str, object: &mut Value) {
         }
         "statefulsets" => object["status"] = json!({"replicas": 0, "availableReplicas": 0}),
         _ => {}
+    }
+}
+
+/// How many templates a `DaemonSet` has had, by its annotation.
+pub fn template_count(annotation: &Value) -> i64 {
+    let count = annotation.as_str().and_then(|count| count.parse().ok());
+    count.unwrap_or_default()
+}
+
+/// Takes the count of templates from a `DaemonSet`'s metadata: it is kept elsewhere, and only whole objects
+/// show it there.
+pub fn hide_template_count(metadata: &mut Value) {
+    let Some(annotations) = metadata["annotations"].as_object_mut() else {
+        return;
+    };
+    annotations.remove(TEMPLATE_GENERATION);
+    if annotations.is_empty()
+        && let Some(map) = metadata.as_object_mut()
+    {
+        map.remove("annotations");
     }
 }
 

@@ -121,11 +121,17 @@ impl State {
         let grace = grace(target, &old, options);
         let held = !list(&new["metadata"]["finalizers"]).is_empty() || is_namespace(target);
         if (!held || self.has(Defect::FinalizersIgnored)) && grace == 0 {
-            if !target.resource.custom && target.resource.plural == "pods" {
+            let pod = !target.resource.custom && target.resource.plural == "pods";
+            if pod {
                 mark(&mut new, &old, self.now(), 0);
             }
             if options.dry_run && !self.has(Defect::DryRunWrites) {
-                return Ok(Deleted::Gone(old));
+                let shown = if pod { Arc::new(Object::new(new)) } else { old };
+                return Ok(Deleted::Gone(shown));
+            }
+            if pod && new != *old.value() {
+                // a pod is marked first, even when nothing holds it
+                self.store.commit(&resource, Action::Modified, new.clone());
             }
             // what leaves is the object as it was stored, whatever the propagation took from it
             let held_by = old.value()["metadata"]["finalizers"].clone();

@@ -113,10 +113,12 @@ impl Refusal {
 
     /// 403 `Forbidden` for an object.
     pub fn forbidden(group: &str, resource: &str, name: &str, message: &str) -> Self {
-        let text = format!(
-            "{} \"{name}\" is forbidden: {message}",
-            dotted(resource, group)
-        );
+        let what = dotted(resource, group);
+        let text = if name.is_empty() {
+            format!("{what} is forbidden: {message}")
+        } else {
+            format!("{what} \"{name}\" is forbidden: {message}")
+        };
         Self::new(403, "Forbidden", text).about(group, resource, name)
     }
 

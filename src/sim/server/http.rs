@@ -111,8 +111,12 @@ impl Connection {
         let mut whole = true;
         let answer = self
             .server
-            .authorize(&call)
+            .throttle(&call)
+            .and_then(|()| self.server.authorize(&call))
             .and_then(|()| self.server.answer(&call, &request, behind));
+        if let Err(refusal) = &answer {
+            self.server.count_refusal(refusal.code);
+        }
         if let Some(interceptor) = &interceptor {
             let outcome = match &answer {
                 Ok(answer) => Outcome {

@@ -37,6 +37,7 @@ mod selector;
 mod state;
 mod store;
 mod structural;
+mod throttle;
 mod typed;
 mod validate;
 mod watch;
@@ -45,6 +46,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use jiff::Timestamp;
@@ -60,6 +62,7 @@ use self::request::{Request, Route, Target};
 pub use self::resource::Resource;
 use self::state::{State, WriteOptions};
 pub use self::store::{Action, Change, Object};
+pub use self::throttle::Limit;
 
 /// The API server. A clone is another handle to the same one.
 #[derive(Clone)]
@@ -72,6 +75,9 @@ struct Shared {
     interceptor: RwLock<Option<Arc<dyn Interceptor>>>,
     calls: Mutex<Vec<Call>>,
     rights: RwLock<rbac::Rights>,
+    shares: Mutex<throttle::Shares>,
+    /// How often each HTTP status of a refusal was answered.
+    refusals: Mutex<BTreeMap<u16, u64>>,
 }
 
 impl std::fmt::Debug for ApiServer {
@@ -102,6 +108,8 @@ impl ApiServer {
                 interceptor: RwLock::new(None),
                 calls: Mutex::new(Vec::new()),
                 rights: RwLock::default(),
+                shares: Mutex::default(),
+                refusals: Mutex::default(),
             }),
         }
     }
@@ -161,6 +169,12 @@ impl ApiServer {
             .revoke(user);
     }
 
+    /// Lets a user ask for no more than this from now on: the rest is answered with 429.
+    pub fn limit(&self, user: &str, limit: Limit) {
+        let now = self.look(State::timestamp);
+        self.shares().limit(user, limit, now);
+    }
+
     /// Breaks a rule, for tests of the tests.
     pub fn plant(&self, defect: Defect) {
         self.look_mut(|state| state.defect = Some(defect));
@@ -169,6 +183,18 @@ impl ApiServer {
     /// The requests that arrived so far, in order; direct access (as by the world) is not counted.
     pub fn calls(&self) -> Vec<Call> {
         self.call_log().clone()
+    }
+
+    /// How often each HTTP status of a refusal was answered.
+    pub fn refusals(&self) -> BTreeMap<u16, u64> {
+        let counts = self.shared.refusals.lock();
+        counts.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn count_refusal(&self, code: u16) {
+        let counts = self.shared.refusals.lock();
+        let mut counts = counts.unwrap_or_else(PoisonError::into_inner);
+        *counts.entry(code).or_default() += 1;
     }
 
     /// The revision of the last write.
@@ -210,6 +236,11 @@ impl ApiServer {
     /// The resource of a group and plural name.
     pub fn resource(&self, group: &str, plural: &str) -> Option<Arc<Resource>> {
         self.look(|state| state.registry.find(group, plural))
+    }
+
+    /// The resource of an API version and kind.
+    pub fn resource_of(&self, api_version: &str, kind: &str) -> Option<Arc<Resource>> {
+        self.look(|state| Some(state.registry.of_kind(api_version, kind)?.0))
     }
 
     /// One object, read without a request.
@@ -364,6 +395,19 @@ impl ApiServer {
             .read()
             .unwrap_or_else(PoisonError::into_inner);
         place.clone()
+    }
+
+    fn shares(&self) -> MutexGuard<'_, throttle::Shares> {
+        self.shared
+            .shares
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses a request of a user who asks too often.
+    fn throttle(&self, call: &Call) -> Result<(), Refusal> {
+        let now = self.look(State::timestamp);
+        self.shares().take(&call.user, now)
     }
 
     fn authorize(&self, call: &Call) -> Result<(), Refusal> {

@@ -59,14 +59,18 @@ impl Rights {
             return Ok(());
         }
         let sub = call.subresource.map(|sub| format!("/{}", sub.as_str()));
+        let place = if call.namespace.is_empty() {
+            "at the cluster scope".to_owned()
+        } else {
+            format!("in the namespace \"{}\"", call.namespace)
+        };
         let text = format!(
-            "User \"{}\" cannot {} resource \"{}{}\" in API group \"{}\" in the namespace \"{}\"",
+            "User \"{}\" cannot {} resource \"{}{}\" in API group \"{}\" {place}",
             call.user,
             call.verb.as_str(),
             call.resource,
             sub.unwrap_or_default(),
             call.group,
-            call.namespace
         );
         Err(Refusal::forbidden(
             &call.group,

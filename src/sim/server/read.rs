@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::defaults;
 use super::defect::Defect;
 use super::error::{Cause, Refusal};
 use super::request::{Params, Subresource, Target, View};
@@ -222,9 +223,13 @@ fn parse_token(token: &str) -> Result<Option<(u64, Key)>, Refusal> {
 /// An object as an answer shows it.
 pub fn shown(object: &Object, resource: &Resource, version: &str, view: View) -> Value {
     match view {
-        View::Metadata => json!({
-            "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object.value()["metadata"],
-        }),
+        View::Metadata => {
+            let mut metadata = object.value()["metadata"].clone();
+            if !resource.custom && resource.plural == "daemonsets" {
+                defaults::hide_template_count(&mut metadata);
+            }
+            json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+        }
         View::Full => {
             let mut value = object.value().clone();
             if value["kind"] == resource.kind.as_str() {

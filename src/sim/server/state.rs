@@ -134,6 +134,11 @@ impl State {
         self.defect == Some(defect)
     }
 
+    /// The time.
+    pub fn timestamp(&self) -> Timestamp {
+        (self.clock)()
+    }
+
     /// The time now, as the server writes it: RFC 3339, whole seconds.
     pub fn now(&self) -> String {
         format!("{:.0}", (self.clock)())

@@ -102,7 +102,8 @@ impl State {
         }
         to_stored(&target, &mut new);
         if !resource.custom {
-            self.allocate(&resource.plural, &mut new, None);
+            self.allocate(&resource.plural, &mut new, None, options);
+            defaults::admit(&resource.plural, &mut new, None);
             defaults::begin(&resource.plural, &mut new);
         }
         if !self.has(Defect::NoChecks) {
@@ -132,10 +133,17 @@ impl State {
         Ok(object)
     }
 
-    /// Gives a Service its addresses and ports.
-    fn allocate(&mut self, plural: &str, new: &mut Value, old: Option<&Value>) {
+    /// Gives a Service its addresses and ports; a dry run takes none, and shows always the same.
+    fn allocate(
+        &mut self,
+        plural: &str,
+        new: &mut Value,
+        old: Option<&Value>,
+        options: &WriteOptions,
+    ) {
         if plural == "services" && !self.has(Defect::NoAllocation) {
-            defaults::allocate_service(new, old, || self.next_number());
+            let dry = options.dry_run;
+            defaults::allocate_service(new, old, || if dry { 0 } else { self.next_number() });
         }
     }
 
@@ -207,7 +215,8 @@ impl State {
         }
         to_stored(target, &mut new);
         if !resource.custom {
-            self.allocate(&resource.plural, &mut new, Some(old.value()));
+            self.allocate(&resource.plural, &mut new, Some(old.value()), options);
+            defaults::admit(&resource.plural, &mut new, Some(old.value()));
         }
         let meta = metadata(&mut new);
         for field in [
@@ -413,8 +422,11 @@ fn check(target: &Target, old: Option<&Object>, new: &Value) -> Result<(), Refus
     let mut causes = meta::faults(new, resource);
     if let Some(old) = old {
         let changed = meta::change_faults(old, new);
-        // the rules of each kind check the change of metadata once more
-        causes.extend(changed.clone());
+        // the rules of most kinds check the change of metadata once more
+        let once = matches!(resource.plural.as_str(), "events" | "endpointslices");
+        if resource.custom || !once {
+            causes.extend(changed.clone());
+        }
         causes.extend(changed);
     }
     if resource.custom {
@@ -695,15 +707,11 @@ fn selector_text(selector: &Value) -> String {
     parts.join(",")
 }
 
-/// A `DaemonSet` counts the changes of its template in an annotation.
+/// A `DaemonSet` counts the changes of its template in an annotation, whatever a writer says there.
 fn count_template(old: &Value, new: &mut Value) {
-    if old["spec"]["template"] == new["spec"]["template"] {
-        return;
-    }
-    let count = old["metadata"]["annotations"][defaults::TEMPLATE_GENERATION].as_str();
-    let count: u64 = count
-        .and_then(|count| count.parse().ok())
-        .unwrap_or_default();
-    new["metadata"]["annotations"][defaults::TEMPLATE_GENERATION] =
-        Value::from((count + 1).to_string());
+    let place =
+        |object: &Value| object["metadata"]["annotations"][defaults::TEMPLATE_GENERATION].clone();
+    let changed = old["spec"]["template"] != new["spec"]["template"];
+    let count = defaults::template_count(&place(old)) + i64::from(changed);
+    new["metadata"]["annotations"][defaults::TEMPLATE_GENERATION] = Value::from(count.to_string());
 }

@@ -50,16 +50,20 @@ pub fn canary(name: &str) -> CanaryManifest {
     }))
 }
 
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "callers write the fields in place"
+)]
 impl CanaryManifest {
     /// Sets fields of the spec; null removes.
     pub fn spec(mut self, fields: Value) -> Self {
-        merge(&mut self.0["spec"], fields);
+        json_patch::merge(&mut self.0["spec"], &fields);
         self
     }
 
     /// Sets fields of the analysis; null removes.
     pub fn analysis(mut self, fields: Value) -> Self {
-        merge(&mut self.0["spec"]["analysis"], fields);
+        json_patch::merge(&mut self.0["spec"]["analysis"], &fields);
         self
     }
 
@@ -116,20 +120,5 @@ fn push(list: &mut Value, item: Value) {
     match list.as_array_mut() {
         Some(list) => list.push(item),
         None => *list = json!([item]),
-    }
-}
-
-/// A JSON merge patch.
-fn merge(target: &mut Value, change: Value) {
-    let (Some(fields), Value::Object(changes)) = (target.as_object_mut(), &change) else {
-        *target = change;
-        return;
-    };
-    for (key, value) in changes {
-        if value.is_null() {
-            fields.remove(key);
-        } else {
-            merge(fields.entry(key).or_insert(Value::Null), value.clone());
-        }
     }
 }
