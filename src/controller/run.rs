@@ -3,7 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use kube::Client;
+use kube::{Client, Config};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot},
@@ -61,12 +61,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// # Errors
 /// When it cannot start, or loses the lead: another process must take its place.
 pub async fn run(options: RunOptions) -> Result<(), RunError> {
-    let mut config = options.server.config().await?;
-    // Every call has a time-out and a retry of its own, but for those of watches.
-    config.default_retry = false;
-    config.read_timeout = Some(ANSWER_TIMEOUT);
-    config.reset_reader_on_write = true;
-    let client = Client::try_from(config)?;
+    let client = connect(options.server.config().await?, ANSWER_TIMEOUT)?;
     let listener = serve::listen(options.port)
         .await
         .map_err(|source| RunError::Listen {
@@ -142,6 +137,15 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         Ok(Ended::Lost(why)) => Err(RunError::LostLead(why)),
         Err(died) => Err(RunError::LostLead(died.to_string())),
     }
+}
+
+/// A client whose requests end, also those that bring no time-out of their own.
+fn connect(mut config: Config, answer_timeout: Duration) -> Result<Client, kube::Error> {
+    // Every call has a time-out and a retry of its own, but for those of watches.
+    config.default_retry = false;
+    config.read_timeout = Some(answer_timeout);
+    config.reset_reader_on_write = true;
+    Client::try_from(config)
 }
 
 /// Gate of `/readyz`: every watch has shown what exists.
@@ -245,5 +249,27 @@ fn listeners(notifier: Option<Notifier>, event_webhook: Option<Sensitive>) -> Li
     Listeners {
         event_webhook: event_webhook.map(|url| url.reveal().to_owned()),
         chats: chat.into_iter().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::{Api, api::ListParams};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn request_that_is_never_answered_ends() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = server.local_addr().unwrap();
+        let config = Config::new(format!("http://{address}").parse().unwrap());
+        let client = connect(config, Duration::from_millis(50)).unwrap();
+        let api: Api<ConfigMap> = Api::default_namespaced(client);
+        let list = tokio::spawn(async move { api.list(&ListParams::default()).await });
+        let _silent = server.accept().await.unwrap();
+        let watchdog = Duration::from_mins(1);
+        assert!(timeout(watchdog, list).await.unwrap().unwrap().is_err());
     }
 }

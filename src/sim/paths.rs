@@ -1,6 +1,6 @@
 //! Where requests can go, for as long as routes, endpoints and pods stay as they are.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     Dice,
@@ -13,16 +13,11 @@ use crate::route::istio::eval::Request;
 pub struct Paths {
     seen: Arc<View>,
     now: Arc<View>,
-    /// Where the pods that run stand in order of their UIDs.
-    places: BTreeMap<Name, usize>,
     /// By application, and by kind of request.
     ways: Vec<Vec<Way>>,
-    /// By application, and by the cookies that a user sends.
-    with_cookies: BTreeMap<(usize, Vec<String>), Way>,
 }
 
 /// Where requests of one kind can go.
-#[derive(Default)]
 pub struct Way {
     shares: Vec<Share>,
     /// Shares in percent of which copies are made, and who gets the copies.
@@ -32,7 +27,7 @@ pub struct Way {
 /// A share of requests.
 pub struct Share {
     percent: f64,
-    /// Who gets them.
+    /// Who gets it.
     pub pods: Pods,
     /// `Set-Cookie` headers of the answers.
     pub set_cookies: Vec<String>,
@@ -49,47 +44,16 @@ impl Paths {
         now: &Arc<View>,
         applications: impl Iterator<Item = &'a Application>,
     ) -> Self {
-        let mut running: Vec<(&str, &Name)> = now
-            .pods
-            .iter()
-            .map(|(name, backend)| (backend.uid.as_str(), name))
-            .collect();
-        running.sort_unstable();
-        let names = running.into_iter().map(|(_, name)| name.clone());
-        let mut paths = Self {
+        let ways = applications.map(|application| {
+            let plain = plain(application);
+            let special = application.special.iter().map(|(_, request)| request);
+            let way = |request: &Request| Way::of(seen, now, application, request);
+            std::iter::once(&plain).chain(special).map(way).collect()
+        });
+        Self {
+            ways: ways.collect(),
             seen: Arc::clone(seen),
             now: Arc::clone(now),
-            places: names.zip(0..).collect(),
-            ways: Vec::new(),
-            with_cookies: BTreeMap::new(),
-        };
-        let ways = applications.map(|application| {
-            let special = application.special.iter().map(|(_, request)| request);
-            let plain = plain(application);
-            let all = std::iter::once(&plain).chain(special);
-            all.map(|request| paths.find(application, request))
-                .collect()
-        });
-        paths.ways = ways.collect();
-        paths
-    }
-
-    fn find(&self, application: &Application, request: &Request) -> Way {
-        let pods = |host: &str| {
-            let known = self.seen.endpoints(&application.namespace, host);
-            let places = known.iter().map(|pod| self.places.get(pod).copied());
-            Pods(places.collect())
-        };
-        let to = self.seen.route(application, request);
-        let shares = to.shares.into_iter().map(|to| Share {
-            percent: to.percent,
-            pods: pods(&to.host),
-            set_cookies: to.set_cookies,
-        });
-        let mirrors = to.mirrors.iter().map(|to| (to.percent, pods(&to.host)));
-        Way {
-            shares: shares.collect(),
-            mirrors: mirrors.collect(),
         }
     }
 
@@ -98,32 +62,19 @@ impl Paths {
         Arc::ptr_eq(&self.seen, seen) && Arc::ptr_eq(&self.now, now)
     }
 
-    /// The way of a kind of request to the application at a place: 0 is the plain kind.
-    pub fn way(&self, application: usize, kind: usize) -> Option<&Way> {
-        self.ways.get(application)?.get(kind)
+    /// Where a request goes.
+    pub fn way(&self, application: &Application, request: &Request) -> Way {
+        Way::of(&self.seen, &self.now, application, request)
     }
 
-    /// The way of plain requests with cookies to the application at a place.
-    pub fn way_with(
-        &mut self,
-        index: usize,
-        application: &Application,
-        cookies: &[String],
-    ) -> &Way {
-        let key = (index, cookies.to_vec());
-        if !self.with_cookies.contains_key(&key) {
-            let with = |request: Request, cookie: &String| request.with_cookie(cookie);
-            let request = cookies.iter().fold(plain(application), with);
-            let way = self.find(application, &request);
-            self.with_cookies.insert(key.clone(), way);
-        }
-        // It is there: put in above.
-        self.with_cookies.entry(key).or_default()
+    /// Ways by application, and by kind of request.
+    pub fn ways(&self) -> &[Vec<Way>] {
+        &self.ways
     }
 }
 
-/// A request like most.
-fn plain(application: &Application) -> Request {
+/// A request like most that an application gets.
+pub fn plain(application: &Application) -> Request {
     Request {
         authority: application.host.clone(),
         ..Request::get(PATH)
@@ -131,7 +82,32 @@ fn plain(application: &Application) -> Request {
 }
 
 impl Way {
-    /// Who gets the next request.
+    fn of(seen: &View, now: &View, application: &Application, request: &Request) -> Self {
+        let mut running: Vec<(&str, &Name)> = now
+            .pods
+            .iter()
+            .map(|(name, backend)| (backend.uid.as_str(), name))
+            .collect();
+        running.sort_unstable();
+        let place = |pod: &Name| running.iter().position(|(_, name)| *name == pod);
+        let pods = |host: &str| {
+            let known = seen.endpoints(&application.namespace, host);
+            Pods(known.iter().map(place).collect())
+        };
+        let to = seen.route(application, request);
+        let shares = to.shares.into_iter().map(|to| Share {
+            percent: to.percent,
+            pods: pods(&to.host),
+            set_cookies: to.set_cookies,
+        });
+        let mirrors = to.mirrors.iter().map(|to| (to.percent, pods(&to.host)));
+        Self {
+            shares: shares.collect(),
+            mirrors: mirrors.collect(),
+        }
+    }
+
+    /// The share of the next request.
     pub fn draw(&self, dice: &mut Dice) -> Option<&Share> {
         if let [only] = self.shares.as_slice() {
             return Some(only);

@@ -27,7 +27,7 @@ pub struct Target {
     pub host: String,
     /// Kinds of requests that its routes tell apart, and their shares in percent.
     pub special: Vec<(f64, Request)>,
-    /// Whether users keep the cookies that they are given.
+    /// Whether users keep the cookies that its routes give them.
     pub sticky: bool,
 }
 

@@ -12,7 +12,7 @@ use super::{
     Dice,
     controllers::{Behaviours, Busy},
     meter::Meter,
-    paths::{Paths, Way},
+    paths::{Paths, Way, plain},
     prometheus::Prometheus,
     server::ApiServer,
     view::{Backend, View},
@@ -86,6 +86,9 @@ struct Pod {
     second: Totals,
 }
 
+/// Requests by cookie, as `name=value`, and by the image that answered.
+type Cookies = BTreeMap<String, BTreeMap<String, u64>>;
+
 /// Users, proxies and pods.
 pub struct Traffic {
     server: ApiServer,
@@ -97,10 +100,9 @@ pub struct Traffic {
     lag: usize,
     applications: Vec<Application>,
     loads: Vec<Application>,
-    /// By the place of the application.
-    visitors: BTreeMap<usize, Visitors>,
+    visitors: BTreeMap<(String, String), Visitors>,
     /// Requests by cookie, as `name=value`, and by image.
-    cookies: BTreeMap<String, BTreeMap<String, u64>>,
+    cookies: Cookies,
     views: VecDeque<Arc<View>>,
     /// The API server's revision at the last look.
     looked: u64,
@@ -137,7 +139,7 @@ impl Traffic {
             applications: Vec::new(),
             loads: Vec::new(),
             visitors: BTreeMap::new(),
-            cookies: BTreeMap::new(),
+            cookies: Cookies::new(),
             views: VecDeque::new(),
             looked: 0,
             stale: false,
@@ -181,7 +183,7 @@ impl Traffic {
     }
 
     /// Requests that carried a cookie, by cookie as `name=value`, and by the image that answered.
-    pub fn cookies(&self) -> &BTreeMap<String, BTreeMap<String, u64>> {
+    pub fn cookies(&self) -> &Cookies {
         &self.cookies
     }
 
@@ -212,7 +214,6 @@ impl Traffic {
 
     /// One second of traffic.
     pub fn tick(&mut self) {
-        self.follow_load();
         let now = self.view();
         self.views.push_back(Arc::clone(&now));
         while self.views.len() > self.lag + 1 {
@@ -226,8 +227,7 @@ impl Traffic {
             self.paths = Some(paths);
         }
         self.begin_second();
-        let time = self.clock.now();
-        let Some(paths) = &mut self.paths else { return };
+        let Some(paths) = &self.paths else { return };
         let Some(latest) = self.recent.back_mut() else {
             return;
         };
@@ -236,19 +236,20 @@ impl Traffic {
             pods: self.pods.values_mut().collect(),
             latest,
             dropped: 0,
-            time,
         };
         let users = self.applications.iter().map(|a| (a, true));
         let loads = self.loads.iter().map(|a| (a, false));
-        for (index, (application, counts)) in users.chain(loads).enumerate() {
+        let time = self.clock.now();
+        for ((application, counts), ways) in users.chain(loads).zip(paths.ways()) {
             if application.sticky && counts {
-                let visitors = self.visitors.entry(index).or_default();
-                round.visits((index, application), paths, visitors, &mut self.cookies);
+                let key = (application.namespace.clone(), application.host.clone());
+                let visitors = self.visitors.entry(key).or_default();
+                round.visits(application, paths, visitors, &mut self.cookies, time);
                 continue;
             }
             for _ in 0..application.requests_per_second {
                 let kind = round.kind_of(application);
-                if let Some(way) = paths.way(index, kind) {
+                if let Some(way) = ways.get(kind) {
                     round.request(way, counts);
                 }
             }
@@ -277,21 +278,6 @@ impl Traffic {
         };
         (self.looked, self.stale) = (revision, false);
         view
-    }
-
-    /// Tells autoscalers how much pods had to do of late.
-    fn follow_load(&mut self) {
-        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        busy.retain(|uid, _| self.pods.contains_key(uid));
-        for (uid, pod) in &mut self.pods {
-            if !busy.contains_key(uid) {
-                busy.insert(uid.clone(), 0.0);
-            }
-            if let Some(share) = busy.get_mut(uid) {
-                // An average over some ten seconds.
-                *share += 0.1 * (pod.meter.since_last() - *share);
-            }
-        }
     }
 
     /// Pods that are gone have their series ended, and new ones start to count.
@@ -352,6 +338,17 @@ impl Traffic {
 
     /// Adds the second to the totals.
     fn add_up(&mut self) {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.retain(|uid, _| self.pods.contains_key(uid));
+        for (uid, pod) in &mut self.pods {
+            let fresh = pod.meter.since_last();
+            match busy.get_mut(uid) {
+                // An average over some ten seconds.
+                Some(rate) => *rate += 0.1 * (fresh - *rate),
+                None => drop(busy.insert(uid.clone(), 0.1 * fresh)),
+            }
+        }
+        drop(busy);
         for pod in self.pods.values_mut() {
             let Totals { served, failed, .. } = std::mem::take(&mut pod.second);
             if served + failed == 0 {
@@ -388,7 +385,6 @@ struct Round<'a> {
     pods: Vec<&'a mut Pod>,
     latest: &'a mut [Second],
     dropped: u64,
-    time: Timestamp,
 }
 
 impl Round<'_> {
@@ -410,37 +406,42 @@ impl Round<'_> {
     /// Requests of users who keep their cookies.
     fn visits(
         &mut self,
-        (index, application): (usize, &Application),
-        paths: &mut Paths,
+        application: &Application,
+        paths: &Paths,
         visitors: &mut Visitors,
-        counts: &mut BTreeMap<String, BTreeMap<String, u64>>,
+        counted: &mut Cookies,
+        time: Timestamp,
     ) {
+        let plain = plain(application);
+        // Most users have the same few cookies.
+        let mut ways: BTreeMap<Vec<String>, Way> = BTreeMap::new();
         for _ in 0..application.requests_per_second {
             let user = visitors.user(self.dice.roll());
-            let cookies = visitors.cookies(user, self.time);
-            let way = paths.way_with(index, application, &cookies);
-            let Some(to) = way.draw(self.dice) else {
-                self.serve(None, true);
-                continue;
-            };
-            let pod = to.pods.draw(self.dice);
+            let cookies = visitors.cookies(user, time);
+            let way = ways.entry(cookies.clone()).or_insert_with(|| {
+                let with = |request: Request, cookie: &String| request.with_cookie(cookie);
+                paths.way(application, &cookies.iter().fold(plain.clone(), with))
+            });
+            let share = way.draw(self.dice);
+            let pod = share.and_then(|share| share.pods.draw(self.dice));
             self.serve(pod, true);
-            let Some(pod) = pod.and_then(|pod| self.pods.get(pod)) else {
+            let answered = pod.and_then(|pod| self.pods.get(pod));
+            let (Some(share), Some(pod)) = (share, answered) else {
                 continue;
             };
             for cookie in cookies {
-                let images = counts.entry(cookie).or_default();
+                let images = counted.entry(cookie).or_default();
                 *images.entry(pod.backend.image.clone()).or_default() += 1;
             }
-            for header in &to.set_cookies {
-                visitors.receive(user, header, self.time);
+            for header in &share.set_cookies {
+                visitors.receive(user, header, time);
             }
         }
     }
 
     fn request(&mut self, way: &Way, counts: bool) {
-        let to = way.draw(self.dice);
-        let pod = to.and_then(|to| to.pods.draw(self.dice));
+        let share = way.draw(self.dice);
+        let pod = share.and_then(|share| share.pods.draw(self.dice));
         self.serve(pod, counts);
         for (percent, pods) in &way.mirrors {
             if self.dice.chance(percent / 100.0)

@@ -50,7 +50,7 @@ impl View {
     pub fn depends_on(resource: &Resource) -> bool {
         matches!(
             resource.plural.as_str(),
-            "endpointslices" | "httproutes" | "pods" | "replicasets" | "virtualservices"
+            "endpointslices" | "pods" | "replicasets" | "virtualservices" | "httproutes"
         )
     }
 

@@ -66,7 +66,10 @@ fn content(dice: &mut Dice, plural: &str) -> Value {
             let count = 1 + dice.roll(3);
             json!({"data": keys.into_iter().take(count).collect::<serde_json::Map<_, _>>()})
         }
-        "secrets" => json!({"stringData": {(dice.pick(&["a", "b"])): dice.pick(&["1", "2"])}}),
+        // Not stringData: to apply it again is a write or none, as the seconds of the clock are.
+        "secrets" => {
+            json!({"data": {(dice.pick(&["a", "b"])): dice.pick(&["MQ==", "Mg=="])}})
+        }
         "leases" => {
             json!({"spec": {"holderIdentity": dice.pick(&["a", "b"]), "leaseTransitions": dice.roll(3)}})
         }

@@ -64,9 +64,12 @@ pub fn read_digests() -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// Records digests.
-pub fn write_digests(digests: &[String]) {
-    let text = digests.join("\n") + "\n";
+/// Records digests, by their seeds; those of other seeds stay.
+pub fn write_digests(digests: Vec<(u64, String)>) {
+    let mut all: BTreeMap<u64, String> = (0..).zip(read_digests()).collect();
+    all.extend(digests);
+    let lines: Vec<String> = all.into_values().collect();
+    let text = lines.join("\n") + "\n";
     std::fs::write(path("transcripts/generated.digests"), text).unwrap();
 }
 

@@ -1,6 +1,6 @@
 //! Gates and requests of people.
 
-use haldane::api::Phase;
+use haldane::api::{Phase, status::Notice};
 
 use crate::{
     fixtures::{initialized, progressing},
@@ -31,6 +31,41 @@ fn gate_of_a_rollout_holds_the_revision_and_tells_once() {
     toy.flipped.clear();
     toy.run(1200);
     assert_eq!(toy.phase(), Phase::Succeeded, "{}", toy.story());
+}
+
+#[test]
+fn gate_that_is_muted_mutes_no_namesake_of_another_kind() {
+    let hooks = |muted: [bool; 2]| {
+        format!(
+            "{{analysis: {{webhooks: [\
+              {{name: gate, type: confirm-rollout, url: 'http://gate/', muteAlert: {}}}, \
+              {{name: gate, type: confirm-promotion, url: 'http://gate/', muteAlert: {}}}]}}}}",
+            muted[0], muted[1]
+        )
+    };
+    for muted in [[true, false], [false, true]] {
+        let mut toy = initialized(&hooks(muted));
+        let alerts = |toy: &Toy| {
+            let waits = |notice: &&Notice| notice.message.contains("waiting for");
+            let waits = toy.notices.iter().filter(waits);
+            waits
+                .map(|notice| notice.alert.is_some())
+                .collect::<Vec<_>>()
+        };
+        toy.flipped.insert("gate".to_owned());
+        toy.push("podinfo:2");
+        toy.run(120);
+        assert_eq!(alerts(&toy), [!muted[0]], "{}", toy.story());
+        toy.flipped.clear();
+        toy.run_until("the release begins", |toy| {
+            toy.phase() == Phase::Progressing
+        });
+        toy.flipped.insert("gate".to_owned());
+        toy.run_until("it waits for promotion", |toy| {
+            toy.phase() == Phase::WaitingPromotion
+        });
+        assert_eq!(alerts(&toy), [!muted[0], !muted[1]], "{}", toy.story());
+    }
 }
 
 #[test]

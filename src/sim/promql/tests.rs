@@ -197,7 +197,6 @@ fn sides_are_matched_as_documented() {
     for query in [
         "errors / on(app) requests",
         "requests / on(app) errors",
-        "errors / on(app) group_left requests",
         "1 or vector(1)",
         "1 > 2",
         "delta(requests[1m])",
