@@ -422,7 +422,7 @@ fn queries_are_answered_as_recorded() {
         .iter()
         .map(|(query, at)| {
             from_text(
-                &recorded
+                recorded
                     .get(&format!("{at} {query}"))
                     .unwrap_or_else(|| panic!("no record of {query} at {at} s")),
             )

@@ -55,7 +55,7 @@ pub fn first_unlike(recorded: &str, steps: &[Value]) -> Option<usize> {
     left.chunks(DIGITS)
         .zip(right.chunks(DIGITS))
         .position(differs)
-        .or((left.len() != right.len()).then_some(0))
+        .or_else(|| (left.len() != right.len()).then_some(0))
 }
 
 /// The recorded digests of scripts made by chance, in order of their seeds.
