@@ -2,8 +2,8 @@
 //! agents
 //! that run pods, `EndpointSlices`, autoscalers (KEDA's too), and the garbage collector.
 //!
-//! They look at the whole state when something changed or a time came, and write what is missing:
-//! in one fixed order, so that a run is repeatable.
+//! Each looks at the whole state when something that it reads changed or its time came, and writes
+//! what is missing: in one fixed order, so that a run is repeatable.
 
 mod autoscalers;
 mod daemon_set;
@@ -36,6 +36,36 @@ use crate::clock::Clock;
 /// How long a controller takes to notice a change.
 const REACTION: Duration = Duration::from_millis(100);
 
+/// The controllers, in their order, by what each of them reads.
+const ORDER: [(Controller, &[&str]); 6] = [
+    (
+        Controllers::deployments,
+        &["deployments", "replicasets", "pods"],
+    ),
+    (Controllers::daemon_sets, &["daemonsets", "pods"]),
+    (Controllers::replica_sets, &["replicasets", "pods"]),
+    (Controllers::pods, &["pods"]),
+    (
+        Controllers::endpoint_slices,
+        &["services", "pods", "endpointslices"],
+    ),
+    (
+        Controllers::autoscalers,
+        &["horizontalpodautoscalers", "scaledobjects"],
+    ),
+];
+
+type Controller = fn(&mut Controllers);
+
+/// What a controller waits for.
+#[derive(Clone, Copy, Default)]
+struct Turn {
+    /// Something that it reads changed since it looked last, or its time came.
+    news: bool,
+    /// When it looks again at the latest.
+    wake: Option<Instant>,
+}
+
 /// Most passes over the state before time has to pass.
 const MOST_PASSES: usize = 50;
 
@@ -62,6 +92,10 @@ pub struct Controllers {
     runs: BTreeMap<String, pods::Run>,
     addresses: u32,
     seen: u64,
+    /// Whether an object went away, so that others may have to follow.
+    orphans: bool,
+    turns: [Turn; ORDER.len()],
+    /// When the controller that looks now has to look again.
     wake: Option<Instant>,
     measured: Measured,
     scaling: autoscalers::Memory,
@@ -87,6 +121,8 @@ impl Controllers {
             runs: BTreeMap::new(),
             addresses: 0,
             seen: 0,
+            orphans: false,
+            turns: Default::default(),
             wake: None,
             measured,
             scaling: autoscalers::Memory::default(),
@@ -101,7 +137,7 @@ impl Controllers {
         loop {
             revisions.borrow_and_update();
             self.settle();
-            let wake = self.wake;
+            let wake = self.turns.iter().filter_map(|turn| turn.wake).min();
             tokio::select! {
                 biased;
                 changed = revisions.changed() => {
@@ -110,7 +146,11 @@ impl Controllers {
                     }
                     sleep(REACTION).await;
                 }
-                () = nudge.notified() => self.wake = Some(Instant::now()),
+                () = nudge.notified() => {
+                    for turn in &mut self.turns {
+                        turn.news = true;
+                    }
+                }
                 () = async {
                     match wake {
                         Some(wake) => sleep_until(wake).await,
@@ -123,53 +163,58 @@ impl Controllers {
 
     /// Brings the cluster to where it stays until time passes or somebody writes.
     fn settle(&mut self) {
-        let due = self.wake.is_some_and(|wake| wake <= Instant::now());
-        let (relevant, mut orphans) = self.news();
-        if !relevant && !due {
-            return;
+        let now = Instant::now();
+        for turn in &mut self.turns {
+            turn.news |= turn.wake.is_some_and(|wake| wake <= now);
         }
         for _ in 0..MOST_PASSES {
-            self.wake = None;
-            self.deployments();
-            self.daemon_sets();
-            self.replica_sets();
-            self.pods();
-            self.endpoint_slices();
-            self.autoscalers();
+            self.read_news();
+            if !self.orphans && !self.turns.iter().any(|turn| turn.news) {
+                return;
+            }
+            let orphans = std::mem::take(&mut self.orphans);
+            for index in 0..ORDER.len() {
+                self.take_turn(index);
+            }
             if orphans {
                 self.server.collect_garbage();
             }
-            let (again, more_orphans) = self.news();
-            orphans = more_orphans;
-            if !again {
-                return;
-            }
         }
-        self.wake_at(Instant::now() + REACTION);
+        let later = now + REACTION;
+        for turn in &mut self.turns {
+            turn.wake = Some(turn.wake.map_or(later, |wake| wake.min(later)));
+        }
     }
 
-    /// Whether something that a controller looks at changed since the last look, and whether
-    /// something was deleted.
-    fn news(&mut self) -> (bool, bool) {
-        let changes = self.server.changes_since(self.seen);
-        let (mut relevant, mut orphans) = (false, false);
-        for change in &changes {
-            relevant |= matches!(
-                change.resource.plural.as_str(),
-                "deployments"
-                    | "replicasets"
-                    | "daemonsets"
-                    | "pods"
-                    | "services"
-                    | "endpointslices"
-                    | "namespaces"
-                    | "horizontalpodautoscalers"
-                    | "scaledobjects"
-            );
-            orphans |= change.action == Action::Deleted || change.object.terminating();
+    /// Lets a controller look if something that it reads changed, or its time came.
+    fn take_turn(&mut self, index: usize) {
+        self.read_news();
+        let (Some((look, _)), Some(turn)) = (ORDER.get(index), self.turns.get_mut(index)) else {
+            return;
+        };
+        if std::mem::take(&mut turn.news) {
+            look(self);
+            let wake = self.wake.take();
+            if let Some(turn) = self.turns.get_mut(index) {
+                turn.wake = wake;
+            }
         }
-        self.seen = self.server.revision();
-        (relevant || orphans, orphans)
+    }
+
+    /// Tells each controller whether something that it reads changed.
+    fn read_news(&mut self) {
+        let revision = self.server.revision();
+        if revision == self.seen {
+            return;
+        }
+        for change in self.server.changes_since(self.seen) {
+            let plural = change.resource.plural.as_str();
+            for (turn, (_, reads)) in self.turns.iter_mut().zip(ORDER) {
+                turn.news |= reads.contains(&plural);
+            }
+            self.orphans |= change.action == Action::Deleted || change.object.terminating();
+        }
+        self.seen = revision;
     }
 
     /// Looks again at this time, or earlier.

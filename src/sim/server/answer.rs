@@ -12,11 +12,12 @@ use super::error::{Cause, Refusal};
 use super::intercept::Call;
 use super::read::{Listing, shown, shown_list};
 use super::request::{PatchKind, Request, Route, Subresource, Target, Verb, View};
+use super::scale::scale_of;
 use super::selector::Selector;
 use super::state::{State, WriteOptions};
 use super::store::Object;
 use super::watch::Watch;
-use super::write::{Written, scale_of};
+use super::write::Written;
 
 /// What goes back to the client.
 pub enum Answer {

@@ -11,7 +11,7 @@ use super::meta::list;
 use super::request::{Subresource, Target};
 use super::schema::{Schema, blank_builtin};
 use super::state::{WriteOptions, metadata};
-use super::typed::{compare, field_set, merge, remove, with_named};
+use super::typed::{Comparison, compare, field_set, merge, remove, with_named};
 
 /// How many managers that do not apply are kept apart; older ones become `ancient-changes`.
 const MANAGER_LIMIT: usize = 10;
@@ -61,39 +61,28 @@ fn read(entries: &Value) -> Managers {
         .collect()
 }
 
-fn write(object: &mut Value, managers: &Managers) {
-    let mut entries: Vec<(&Manager, &Entry)> = managers
-        .iter()
-        .filter(|(_, entry)| !entry.set.is_empty())
-        .collect();
-    entries.sort_by_key(|(manager, entry)| {
-        (
-            manager.operation.clone(),
-            entry.time.clone(),
-            manager.name.clone(),
-            entry.version.clone(),
-            manager.subresource.clone(),
-        )
-    });
-    let entries: Vec<Value> = entries
-        .into_iter()
-        .map(|(manager, entry)| {
-            let mut json = json!({
-                "operation": manager.operation, "apiVersion": entry.version,
-                "fieldsType": "FieldsV1", "fieldsV1": entry.set.to_json(),
-            });
-            for (field, text) in [
-                ("manager", &manager.name),
-                ("subresource", &manager.subresource),
-                ("time", &entry.time),
-            ] {
-                if !text.is_empty() {
-                    json[field] = json!(text);
-                }
+/// Writes entries down, together with others that stay as they are.
+fn write(object: &mut Value, managers: &Managers, mut entries: Vec<Value>) {
+    for (manager, entry) in managers {
+        if entry.set.is_empty() {
+            continue;
+        }
+        let mut json = json!({
+            "operation": manager.operation, "apiVersion": entry.version,
+            "fieldsType": "FieldsV1", "fieldsV1": entry.set.to_json(),
+        });
+        for (field, text) in [
+            ("manager", &manager.name),
+            ("subresource", &manager.subresource),
+            ("time", &entry.time),
+        ] {
+            if !text.is_empty() {
+                json[field] = json!(text);
             }
-            json
-        })
-        .collect();
+        }
+        entries.push(json);
+    }
+    sort(&mut entries);
     let meta = metadata(object);
     if entries.is_empty() {
         meta.remove("managedFields");
@@ -169,31 +158,41 @@ pub fn track(
     options: &WriteOptions,
     now: &str,
 ) {
-    let given = new["metadata"]["managedFields"].take();
     let followed = live.filter(|live| {
-        target.sub != Some(Subresource::Scale) && given == live["metadata"]["managedFields"]
+        target.sub != Some(Subresource::Scale)
+            && new["metadata"]["managedFields"] == live["metadata"]["managedFields"]
     });
-    if let Some(live) = followed
-        && let Some(entries) = track_same(target, schema, live, new, options, now)
+    let changes = followed.map(|live| compare(schema, Some(live), Some(new)));
+    if let Some(changes) = &changes
+        && track_same(target, changes, new, options, now)
     {
-        metadata(new).insert("managedFields".to_owned(), entries);
         return;
     }
+    let mut given = new["metadata"]["managedFields"].take();
+    let untouched = match (&changes, given.as_array_mut()) {
+        (Some(changes), Some(entries)) if entries.len() < MANAGER_LIMIT => {
+            take_untouched(entries, target, changes, options)
+        }
+        _ => Vec::new(),
+    };
     let reset = given
         .as_array()
         .is_some_and(|entries| entries.iter().all(|entry| entry == &json!({})));
     let mut managers = match (live, &given) {
         (_, Value::Array(entries)) if reset && !entries.is_empty() => Managers::new(),
+        (_, Value::Array(_)) if !untouched.is_empty() => read(&given),
         (_, Value::Array(_)) if !reset && target.sub.is_none() => read(&given),
         (Some(live), _) => read(&live["metadata"]["managedFields"]),
         (None, _) => Managers::new(),
     };
     metadata(new).remove("managedFields");
-    if live.is_some() && managers.is_empty() {
+    if live.is_some() && managers.is_empty() && untouched.is_empty() {
         return; // fields of an object that nobody tracks stay untracked
     }
-    let before = live.map_or_else(|| blank(target, schema), unmanaged);
-    let changes = compare(schema, Some(&before), Some(new));
+    let changes = changes.unwrap_or_else(|| {
+        let before = live.map_or_else(|| blank(target, schema), unmanaged);
+        compare(schema, Some(&before), Some(new))
+    });
     let ignored = reset_fields(target);
     let taken = changes.modified.union(&changes.added).without(&ignored);
     let removed = changes.removed.without(&ignored);
@@ -222,36 +221,61 @@ pub fn track(
         }
         cap(&mut managers);
     }
-    write(new, &managers);
+    write(new, &managers, untouched);
 }
 
-/// The entries after a write that moves no ownership: the writer owns all that it changed, and nothing is
-/// gone. None when it is not so simple.
+/// Takes out the entries that a write leaves as they are: of others, and without a field that it
+/// changed.
+fn take_untouched(
+    entries: &mut Vec<Value>,
+    target: &Target,
+    changes: &Comparison,
+    options: &WriteOptions,
+) -> Vec<Value> {
+    let touched = |entry: &Value| {
+        let fields = &entry["fieldsV1"];
+        !entry["operation"].is_string()
+            || is_own(entry, target, options)
+            || [&changes.added, &changes.modified, &changes.removed]
+                .iter()
+                .any(|set| set.touches(fields))
+    };
+    let (concerned, untouched) = std::mem::take(entries).into_iter().partition(touched);
+    *entries = concerned;
+    untouched
+}
+
+/// Whether an entry is where the fields of this writer are noted.
+fn is_own(entry: &Value, target: &Target, options: &WriteOptions) -> bool {
+    entry["operation"] == "Update"
+        && entry["manager"] == options.manager.as_str()
+        && entry["apiVersion"] == target.resource.api_version(&target.version).as_str()
+        && entry["subresource"].as_str().unwrap_or_default() == own_name(target)
+}
+
+/// Notes a write that moves no ownership: the writer owns all that it changed, and nothing is gone.
+/// False when it is not so simple.
 fn track_same(
     target: &Target,
-    schema: &Schema,
-    live: &Value,
+    changes: &Comparison,
     new: &mut Value,
     options: &WriteOptions,
     now: &str,
-) -> Option<Value> {
-    let entries = live["metadata"]["managedFields"].as_array()?;
-    metadata(new).remove("managedFields");
-    let changes = compare(schema, Some(live), Some(new));
+) -> bool {
     let ignored = reset_fields(target);
     let removed = changes.removed.without(&ignored);
     let taken = changes.modified.union(&changes.added).without(&ignored);
     let mine = taken.difference(system_fields());
     if mine.is_empty() || !removed.difference(system_fields()).is_empty() {
-        return None;
+        return false;
     }
-    let version = target.resource.api_version(&target.version);
-    let place = entries.iter().position(|entry| {
-        entry["operation"] == "Update"
-            && entry["manager"] == options.manager.as_str()
-            && entry["apiVersion"] == version.as_str()
-            && entry["subresource"].as_str().unwrap_or_default() == own_name(target)
-    })?;
+    let Some(entries) = new["metadata"]["managedFields"].as_array_mut() else {
+        return false;
+    };
+    let mut all = entries.iter();
+    let Some(place) = all.position(|entry| is_own(entry, target, options)) else {
+        return false;
+    };
     let untouched = |(index, entry): (usize, &Value)| {
         let fields = &entry["fieldsV1"];
         if index == place {
@@ -261,18 +285,24 @@ fn track_same(
         }
     };
     if !entries.iter().enumerate().all(untouched) {
-        return None;
+        return false;
     }
-    let mut entries = entries.clone();
     if let Some(entry) = entries.get_mut(place) {
         entry["time"] = json!(now);
     }
-    let text = |entry: &Value, field: &str| entry[field].as_str().unwrap_or_default().to_owned();
-    entries.sort_by_cached_key(|entry| {
+    sort(entries);
+    true
+}
+
+/// The order of `managedFields`.
+fn sort(entries: &mut [Value]) {
+    let order = |entry: &Value| {
         ["operation", "time", "manager", "apiVersion", "subresource"]
-            .map(|field| text(entry, field))
-    });
-    Some(Value::Array(entries))
+            .map(|field| entry[field].as_str().unwrap_or_default().to_owned())
+    };
+    if entries.len() > 1 {
+        entries.sort_by_cached_key(order);
+    }
 }
 
 /// An object before it exists.
@@ -399,7 +429,7 @@ pub fn apply(
         }
     }
     let mut wanted = wanted;
-    write(&mut wanted, &managers);
+    write(&mut wanted, &managers, Vec::new());
     Ok(wanted)
 }
 

@@ -8,9 +8,10 @@ use super::defect::Defect;
 use super::error::{Cause, Refusal};
 use super::request::{PatchKind, Target};
 use super::schema::{Schema, Type};
+use super::shape::shape;
 use super::state::{State, WriteOptions};
 use super::store::Object;
-use super::write::{Written, check_place, shape};
+use super::write::{Written, check_place};
 use super::{managed, schema};
 
 impl State {

@@ -9,10 +9,10 @@ use super::defect::Defect;
 use super::error::{Cause, Refusal};
 use super::request::{Params, Subresource, Target, View};
 use super::resource::Resource;
+use super::scale::{check_scale, scale_of};
 use super::selector::Selector;
 use super::state::State;
 use super::store::{Key, Object, Objects};
-use super::write::{check_scale, scale_of};
 
 /// A list as it is answered.
 #[derive(Debug)]

@@ -137,9 +137,19 @@ fn compare_at(
     path: &mut Vec<String>,
     found: &mut Comparison,
 ) {
-    if left == right {
-        return;
+    if left != right {
+        note_difference(schema, left, right, path, found);
     }
+}
+
+/// Compares two values that differ.
+fn note_difference(
+    schema: &Schema,
+    left: Option<&Value>,
+    right: Option<&Value>,
+    path: &mut Vec<String>,
+    found: &mut Comparison,
+) {
     let shape = common(schema, left, right);
     let leaf = shape == Shape::Leaf || (is_hollow(left) && is_hollow(right));
     if !path.is_empty() {
@@ -166,7 +176,7 @@ fn compare_at(
             }
             path.push(format!("f:{key}"));
             let field = field_schema(schema, key);
-            compare_at(&field, lefts.get(key), rights.get(key), path, found);
+            note_difference(&field, lefts.get(key), rights.get(key), path, found);
             path.pop();
         }
         return;

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::defect::Defect;
 use super::error::{Cause, Refusal};
 use super::request::{Subresource, Target};
-use super::schema::{Schema, decode_builtin};
+use super::scale::scale_faults;
+use super::shape::shape;
 use super::state::{State, WriteOptions, metadata};
 use super::store::{Action, Object};
-use super::{builtin_rules, crd, defaults, managed, meta, structural, validate};
+use super::{builtin_rules, crd, defaults, managed, meta, validate};
 
 /// What a write answers.
 #[derive(Debug)]
@@ -382,40 +383,6 @@ fn restore(new: &mut Value, old: &Value, but: &[&str]) {
     }
 }
 
-/// Brings an object into the form of its schema: decoded, pruned, defaulted.
-pub fn shape(target: &Target, new: &mut Value, options: &WriteOptions) -> Result<(), Refusal> {
-    let schema = target.served()?.schema.clone();
-    if target.resource.custom {
-        return shape_custom(target, &schema, new, options);
-    }
-    let resource = &target.resource;
-    if crd::is_definition(resource) {
-        crd::default_names(new);
-        return Ok(());
-    }
-    let (kind, version) = (new["kind"].take(), new["apiVersion"].take());
-    let unknown = decode_builtin(&schema, new).map_err(|error| {
-        Refusal::bad_request(format!(
-            "{} in version \"{}\" cannot be handled as a {}: {error}",
-            resource.kind, target.version, resource.kind
-        ))
-    })?;
-    if options.strict && !unknown.is_empty() {
-        return Err(Refusal::bad_request(format!(
-            "{} in version \"{}\" cannot be handled as a {}: strict decoding error: unknown field {unknown:?}",
-            resource.kind, target.version, resource.kind
-        )));
-    }
-    new["kind"] = kind;
-    new["apiVersion"] = version;
-    defaults::fill_in(&resource.plural, new);
-    if let Some(map) = new.as_object_mut() {
-        // looking for the spec of a kind that has none leaves a null
-        map.retain(|key, value| key != "spec" || !value.is_null());
-    }
-    Ok(())
-}
-
 /// Refuses an object that breaks a rule.
 fn check(target: &Target, old: Option<&Object>, new: &Value) -> Result<(), Refusal> {
     let resource = &target.resource;
@@ -452,61 +419,6 @@ fn check(target: &Target, old: Option<&Object>, new: &Value) -> Result<(), Refus
         name,
         causes,
     ))
-}
-
-/// The counts of a custom resource that can be scaled must be counts.
-fn scale_faults(target: &Target, new: &Value) -> Vec<Cause> {
-    let Some(paths) = target
-        .served()
-        .ok()
-        .and_then(|version| version.scale.as_ref())
-    else {
-        return Vec::new();
-    };
-    let mut causes = Vec::new();
-    for path in [&paths.spec, &paths.status] {
-        let found = path.split('.').fold(new, |found, part| {
-            if found.is_object() {
-                &found[part]
-            } else {
-                found
-            }
-        });
-        if !found.is_null() && found.as_i64().is_none_or(|count| count < 0) {
-            let text = format!("Invalid value: {found}: should be a non-negative integer");
-            causes.push(Cause::invalid(format!(".{path}"), text));
-        }
-    }
-    causes
-}
-
-/// Brings a custom resource into the form of its schema.
-fn shape_custom(
-    target: &Target,
-    schema: &Schema,
-    new: &mut Value,
-    options: &WriteOptions,
-) -> Result<(), Refusal> {
-    let resource = &target.resource;
-    let refuse = |error: String| {
-        let version = resource.api_version(&target.version);
-        Refusal::bad_request(format!(
-            "{} in version \"{version}\" cannot be handled: {error}",
-            resource.kind
-        ))
-    };
-    let mut unknown = structural::prune(schema, new);
-    if let Some(shape) = schema.fields.get("metadata") {
-        let more = decode_builtin(shape, &mut new["metadata"]).map_err(refuse)?;
-        unknown.extend(more.into_iter().map(|field| format!("metadata.{field}")));
-    }
-    if options.strict && !unknown.is_empty() {
-        return Err(refuse(format!(
-            "strict decoding error: unknown field {unknown:?}"
-        )));
-    }
-    structural::default(schema, new);
-    Ok(())
 }
 
 /// Refuses a write that was made for another state or another life of the object.
@@ -630,81 +542,6 @@ fn is_held_namespace(target: &Target, new: &Value) -> bool {
     !target.resource.custom
         && target.resource.plural == "namespaces"
         && !meta::list(&new["spec"]["finalizers"]).is_empty()
-}
-
-/// The `Scale` of an object.
-pub fn scale_of(target: &Target, object: &Value) -> Result<Value, Refusal> {
-    let paths = target
-        .served()?
-        .scale
-        .as_ref()
-        .ok_or_else(Refusal::no_such_path)?;
-    let count = |path: &str| path.split('.').fold(object, |found, part| &found[part]);
-    let meta = &object["metadata"];
-    let mut scale = json!({
-        "apiVersion": "autoscaling/v1", "kind": "Scale",
-        "metadata": {
-            "name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"],
-            "resourceVersion": meta["resourceVersion"], "creationTimestamp": meta["creationTimestamp"],
-        },
-        "spec": {},
-        "status": {"replicas": count(&paths.status).as_i64().unwrap_or_default()},
-    });
-    let wanted = count(&paths.spec).as_i64().unwrap_or_default();
-    if wanted != 0 {
-        scale["spec"]["replicas"] = Value::from(wanted);
-    }
-    let selector = match &paths.selector {
-        Some(path) => count(path).as_str().unwrap_or_default().to_owned(),
-        None => selector_text(&object["spec"]["selector"]),
-    };
-    if !selector.is_empty() {
-        scale["status"]["selector"] = Value::from(selector);
-    }
-    Ok(scale)
-}
-
-/// Refuses to read the `Scale` of a custom resource that says no count.
-pub fn check_scale(target: &Target, object: &Value) -> Result<(), Refusal> {
-    let paths = target
-        .served()?
-        .scale
-        .as_ref()
-        .ok_or_else(Refusal::no_such_path)?;
-    let found = paths
-        .spec
-        .split('.')
-        .fold(object, |found, part| &found[part]);
-    if !target.resource.custom || !found.is_null() {
-        return Ok(());
-    }
-    let text = format!("the spec replicas field \".{}\" does not exist", paths.spec);
-    let cause = Cause::new("", "", text.clone());
-    Err(Refusal::new(500, "InternalError", text).because(cause))
-}
-
-/// A label selector as text.
-fn selector_text(selector: &Value) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    for (key, value) in selector["matchLabels"].as_object().into_iter().flatten() {
-        parts.push(format!("{key}={}", value.as_str().unwrap_or_default()));
-    }
-    for term in meta::list(&selector["matchExpressions"]) {
-        let key = term["key"].as_str().unwrap_or_default();
-        let values: Vec<&str> = meta::list(&term["values"])
-            .iter()
-            .filter_map(Value::as_str)
-            .collect();
-        let values = values.join(",");
-        parts.push(match term["operator"].as_str().unwrap_or_default() {
-            "In" => format!("{key} in ({values})"),
-            "NotIn" => format!("{key} notin ({values})"),
-            "Exists" => key.to_owned(),
-            _ => format!("!{key}"),
-        });
-    }
-    parts.sort();
-    parts.join(",")
 }
 
 /// A `DaemonSet` counts the changes of its template in an annotation, whatever a writer says there.

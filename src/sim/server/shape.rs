@@ -1,0 +1,72 @@
+//! The form that an object has in the store: unknown fields out, defaults in.
+
+use serde_json::Value;
+
+use super::error::Refusal;
+use super::request::Target;
+use super::schema::{Schema, decode_builtin};
+use super::state::WriteOptions;
+use super::{crd, defaults, structural};
+
+/// Brings an object into the form of its schema: decoded, pruned, defaulted.
+pub fn shape(target: &Target, new: &mut Value, options: &WriteOptions) -> Result<(), Refusal> {
+    let schema = target.served()?.schema.clone();
+    if target.resource.custom {
+        return shape_custom(target, &schema, new, options);
+    }
+    let resource = &target.resource;
+    if crd::is_definition(resource) {
+        crd::default_names(new);
+        return Ok(());
+    }
+    let (kind, version) = (new["kind"].take(), new["apiVersion"].take());
+    let unknown = decode_builtin(&schema, new).map_err(|error| {
+        Refusal::bad_request(format!(
+            "{} in version \"{}\" cannot be handled as a {}: {error}",
+            resource.kind, target.version, resource.kind
+        ))
+    })?;
+    if options.strict && !unknown.is_empty() {
+        return Err(Refusal::bad_request(format!(
+            "{} in version \"{}\" cannot be handled as a {}: strict decoding error: unknown field {unknown:?}",
+            resource.kind, target.version, resource.kind
+        )));
+    }
+    new["kind"] = kind;
+    new["apiVersion"] = version;
+    defaults::fill_in(&resource.plural, new);
+    if let Some(map) = new.as_object_mut() {
+        // looking for the spec of a kind that has none leaves a null
+        map.retain(|key, value| key != "spec" || !value.is_null());
+    }
+    Ok(())
+}
+
+/// Brings a custom resource into the form of its schema.
+fn shape_custom(
+    target: &Target,
+    schema: &Schema,
+    new: &mut Value,
+    options: &WriteOptions,
+) -> Result<(), Refusal> {
+    let resource = &target.resource;
+    let refuse = |error: String| {
+        let version = resource.api_version(&target.version);
+        Refusal::bad_request(format!(
+            "{} in version \"{version}\" cannot be handled: {error}",
+            resource.kind
+        ))
+    };
+    let mut unknown = structural::prune(schema, new);
+    if let Some(shape) = schema.fields.get("metadata") {
+        let more = decode_builtin(shape, &mut new["metadata"]).map_err(refuse)?;
+        unknown.extend(more.into_iter().map(|field| format!("metadata.{field}")));
+    }
+    if options.strict && !unknown.is_empty() {
+        return Err(refuse(format!(
+            "strict decoding error: unknown field {unknown:?}"
+        )));
+    }
+    structural::default(schema, new);
+    Ok(())
+}
