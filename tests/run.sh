@@ -82,7 +82,7 @@ lints() { cargo clippy --locked --all-targets -- -D warnings; }
 # Generated cases are the same in every run, so that a red run is the change's own; PROPTEST_RNG_SEED=N searches elsewhere.
 tests() { PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-1} cargo test --locked --no-fail-fast; }
 # Every test of tests/faults with more runs than the stage before: as many crashes, half as many random schedules, and so on.
-faults() { HALDANE_FAULT_RUNS=${HALDANE_FAULT_RUNS:-1200} cargo test --locked --profile trials --test faults -- --nocapture --test-threads=1; }
+faults() { HALDANE_FAULT_RUNS=${HALDANE_FAULT_RUNS:-300} cargo test --locked --profile trials --test faults -- --nocapture --test-threads=1; }
 documentation() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps; }
 dependencies() {
   tests/cluster/build.sh cargo-deny

@@ -213,7 +213,8 @@ impl Flow {
     pub fn lagging(mut self, lag: u64) -> Self {
         if lag > 1 {
             self.lag = lag;
-            self.interval += Duration::from_secs(lag);
+            // A check has to see more than the first moments of a step.
+            self.interval += Duration::from_secs(lag + 20);
             self.drain += Duration::from_secs(lag);
             let interval = format!("{}s", self.interval.as_secs());
             for manifest in &mut self.manifests {
