@@ -218,7 +218,7 @@ impl Flow {
             self.drain += Duration::from_secs(lag);
             let interval = format!("{}s", self.interval.as_secs());
             for manifest in &mut self.manifests {
-                if manifest["kind"] == "Canary" {
+                if manifest["kind"] == "Canary" && manifest["metadata"]["name"] == "shop" {
                     manifest["spec"]["analysis"]["interval"] = json!(interval);
                 }
             }
@@ -233,6 +233,7 @@ impl Flow {
                 }
                 if let Deed::Apply(manifest) = &mut act.deed
                     && manifest["kind"] == "Canary"
+                    && manifest["metadata"]["name"] == "shop"
                 {
                     manifest["spec"]["analysis"]["interval"] = json!(interval);
                 }

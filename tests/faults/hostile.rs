@@ -199,6 +199,8 @@ fn misused(seed: u64, wrongs: &[Value]) -> (Flow, Vec<Value>) {
     ];
     let mut flow = Flow::named(bases[below(bases.len())]);
     (flow.planned, flow.may_fail) = (false, true);
+    // Another target is another revision.
+    flow.runs = usize::MAX;
     let proper = flow.manifests[1]["spec"].clone();
     let made: Vec<Value> = (0..=below(2))
         .map(|_| wrongs[below(wrongs.len())].clone())

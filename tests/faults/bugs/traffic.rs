@@ -228,18 +228,6 @@ pub const BUGS: &[Bug] = &[
             plan
         },
     },
-    Bug {
-        name: "the primary goes before proxies have left it (F#1550)",
-        flow: ("delete-at-rest", 7),
-        noticed_by: &["T3"],
-        plant: |s| {
-            let mut s = s.clone();
-            if s.canary.metadata.deletion_timestamp.is_some() {
-                s.quiet_since = Some("2000-01-01T00:00:00Z".parse().unwrap());
-            }
-            decide(&s)
-        },
-    },
 ];
 
 /// Lets the Canary go.
