@@ -67,6 +67,8 @@ fn world(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> (World, 
         ..Options::default()
     };
     options.settings.drain = flow.drain;
+    // Often enough that every check sees the errors of its step.
+    options.scenario.scrape_seconds = 2;
     options.scenario.proxy_lag_seconds = flow.lag;
     if flow.outage {
         options.scenario.outside.outages = vec![(0.0, 1e9)];

@@ -49,7 +49,7 @@ fn rollback_ends_the_same_after_a_crash_at_some_writes() {
 
 #[test]
 fn judged_promotion_ends_the_same_after_a_crash_at_some_writes() {
-    ends_the_same(&judged(0.0), 12);
+    ends_the_same(&judged(0.0), 8);
 }
 
 #[test]

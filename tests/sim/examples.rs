@@ -9,7 +9,7 @@ use haldane::sim::{
 use serde_json::{Value, json};
 
 /// What each example comes to; those that release a Service cannot be tried.
-const OUTCOMES: [(&str, Option<Verdict>); 24] = {
+const OUTCOMES: [(&str, Option<Verdict>); 25] = {
     const PROMOTED: Option<Verdict> = Some(Verdict::Promoted);
     [
         ("gatewayapi/canary.yaml", PROMOTED),
@@ -21,6 +21,7 @@ const OUTCOMES: [(&str, Option<Verdict>); 24] = {
         ("istio/daemonset.yaml", PROMOTED),
         ("istio/gates.yaml", PROMOTED),
         ("istio/hpa.yaml", PROMOTED),
+        ("istio/judge.yaml", PROMOTED),
         ("istio/keda.yaml", PROMOTED),
         ("istio/manual.yaml", PROMOTED),
         ("istio/metric-template.yaml", PROMOTED),
