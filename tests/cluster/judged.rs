@@ -90,7 +90,13 @@ async fn tenfold_errors_at_five_percent_are_rolled_back_within_the_step() {
 #[tokio::test]
 #[ignore = "needs a control plane (tests/run.sh)"]
 async fn healthy_release_of_little_traffic_is_extended_and_not_rolled_back() {
-    let scene = Scene::with("judged-little", policy()).await;
+    // Latency is not looked at in the pods' first minute; errors are.
+    let errors = json!({ "metrics": [{ "name": "errors", "kind": "ratio" }] });
+    let scene = Scene::with(
+        "judged-little",
+        policy().analysis(json!({ "judge": errors })),
+    )
+    .await;
     let _operator = Operator::start(&scene);
     scene.reaches(Phase::Initialized).await;
     // Two requests a second on the canary, and errors that a threshold of 99 % would not pass.
