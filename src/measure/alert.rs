@@ -291,3 +291,35 @@ fn unmentioned(text: &str) -> String {
     }
     safe
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn alert_without_a_severity_is_sent_for_everything() {
+        let alert = |severity: serde_json::Value| -> Alert {
+            let provider = json!({"name": "on-call"});
+            serde_json::from_value(
+                json!({"name": "a", "severity": severity, "providerRef": provider}),
+            )
+            .unwrap()
+        };
+        let all = [Severity::Info, Severity::Warn, Severity::Error];
+        for (least, sent) in [
+            (json!(null), [true, true, true]),
+            (json!("info"), [true, true, true]),
+            (json!("warn"), [false, true, true]),
+            (json!("error"), [false, false, true]),
+        ] {
+            let alert = alert(least.clone());
+            assert_eq!(
+                all.map(|severity| wanted(&alert, severity)),
+                sent,
+                "{least}"
+            );
+        }
+    }
+}

@@ -207,3 +207,112 @@ pub(super) fn outcome(
     }
     Outcome::Value(if query.whole { value.trunc() } else { value })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        api::{MetricProviderType, analysis::ThresholdRange},
+        plan::{MetricServer, MetricSource},
+    };
+
+    fn query() -> MetricQuery {
+        MetricQuery {
+            name: "errors".to_owned(),
+            source: MetricSource::Inline,
+            server: MetricServer {
+                kind: MetricProviderType::Prometheus,
+                address: String::new(),
+                headers: std::collections::BTreeMap::new(),
+                secret: None,
+                region: None,
+                insecure_skip_verify: false,
+            },
+            query: String::new(),
+            interval: String::new(),
+            scale: 1.0,
+            whole: false,
+            bound: ThresholdRange::default(),
+        }
+    }
+
+    /// What an answer at 1000 s comes to.
+    fn outcome_of(status: u16, body: &str) -> Outcome {
+        let at = Timestamp::from_second(1000).unwrap();
+        outcome(&query(), samples(status, body.as_bytes()), at)
+    }
+
+    fn vector(series: &[(i64, &str)]) -> String {
+        let series: Vec<_> = series
+            .iter()
+            .enumerate()
+            .map(|(n, (at, value))| json!({"metric": {"n": n.to_string()}, "value": [at, value]}))
+            .collect();
+        json!({"status": "success", "data": {"resultType": "vector", "result": series}}).to_string()
+    }
+
+    #[test]
+    fn one_fresh_number_is_a_value_and_nothing_else_is() {
+        assert_eq!(
+            outcome_of(200, &vector(&[(1000, "99.5")])),
+            Outcome::Value(99.5)
+        );
+        let scalar = r#"{"status":"success","data":{"resultType":"scalar","result":[999,"3"]}}"#;
+        assert_eq!(outcome_of(200, scalar), Outcome::Value(3.0));
+        assert_eq!(
+            outcome_of(200, &vector(&[])),
+            Outcome::NoData(NO_VALUES.to_owned())
+        );
+        for none in [(1000, "NaN"), (1000, "+Inf"), (600, "1"), (1400, "1")] {
+            let found = outcome_of(200, &vector(&[none]));
+            assert!(matches!(found, Outcome::NoData(_)), "{none:?}: {found:?}");
+        }
+        let several = outcome_of(200, &vector(&[(1000, "1"), (1000, "2")]));
+        assert!(
+            matches!(&several, Outcome::Unavailable(why) if why.contains("2 series")),
+            "{several:?}"
+        );
+    }
+
+    #[test]
+    fn answer_that_cannot_be_read_says_how_and_never_what_the_server_wrote() {
+        let secret = "hunter2";
+        let refused = json!({"status": "error", "errorType": "bad_data", "error": secret});
+        let matrix = json!({"status": "success", "data": {"resultType": "matrix", "result": [
+            {"metric": {"secret": secret}, "values": [[1000, "1"]]},
+        ]}});
+        let text = vector(&[(1000, secret)]);
+        for (status, body, said) in [
+            (400, refused.to_string(), "HTTP 400, bad_data"),
+            (503, secret.to_owned(), "HTTP 503"),
+            (200, secret.to_owned(), "not JSON"),
+            (
+                200,
+                vector(&[(1000, "1")])[..40].to_owned(),
+                "ends too early",
+            ),
+            (200, text, "one number each"),
+            (200, matrix.to_string(), "multiple values"),
+            (200, " ".repeat(LIMIT + 1), "bytes"),
+        ] {
+            let Outcome::Unavailable(why) = outcome_of(status, &body) else {
+                panic!("{said}");
+            };
+            assert!(why.contains(said) && !why.contains(secret), "{said}: {why}");
+        }
+    }
+
+    #[test]
+    fn durations_are_brought_to_whole_milliseconds() {
+        let query = MetricQuery {
+            scale: 1000.0,
+            whole: true,
+            ..query()
+        };
+        let at = Timestamp::from_second(1000).unwrap();
+        let answer = samples(200, vector(&[(1000, "0.5007")]).as_bytes());
+        assert_eq!(outcome(&query, answer, at), Outcome::Value(500.0));
+    }
+}
