@@ -267,6 +267,20 @@ pub struct MetricServer {
     pub insecure_skip_verify: bool,
 }
 
+impl MetricServer {
+    /// A Prometheus server that wants to know nothing.
+    pub const fn prometheus(address: String) -> Self {
+        Self {
+            kind: MetricProviderType::Prometheus,
+            address,
+            headers: BTreeMap::new(),
+            secret: None,
+            region: None,
+            insecure_skip_verify: false,
+        }
+    }
+}
+
 /// What came of a probe.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {

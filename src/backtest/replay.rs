@@ -353,14 +353,7 @@ mod tests {
         let query = MetricQuery {
             name: "errors".to_owned(),
             source: MetricSource::Inline,
-            server: MetricServer {
-                kind: crate::api::MetricProviderType::Prometheus,
-                address: String::new(),
-                headers: BTreeMap::new(),
-                secret: None,
-                region: None,
-                insecure_skip_verify: false,
-            },
+            server: MetricServer::prometheus(String::new()),
             query: String::new(),
             interval: String::new(),
             scale: 1.0,

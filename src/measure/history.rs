@@ -11,8 +11,8 @@ use crate::{
 };
 
 use super::{
-    Credentials, Outside, QueryError, RangeQuery, Sample, look::add, metrics::default_server,
-    reading, run::credentials,
+    Outside, QueryError, RangeQuery, Sample, look::add, metrics::default_server, reading,
+    run::credentials_of,
 };
 
 /// Time in which one answer must be there. The past is more to read than the present.
@@ -142,10 +142,7 @@ async fn ask(
     most: i64,
     outside: &dyn Outside,
 ) -> Result<Vec<Sample>, String> {
-    let credentials = match &server.secret {
-        Some(secret) => credentials(secret, outside).await?,
-        None => Credentials::None,
-    };
+    let credentials = credentials_of(server, outside).await?;
     let mut all = Vec::new();
     for part in times.parts(most) {
         let question = RangeQuery {

@@ -10,7 +10,11 @@ use crate::{
     plan::{LookAnswer, LookColumn, LookMetric, LookRequest, SeriesCounts, SeriesQuery},
 };
 
-use super::{Credentials, InstantQuery, Outside, QueryError, RangeQuery, Sample, run::credentials};
+use super::{
+    InstantQuery, Outside, QueryError, Sample,
+    history::{self, Times},
+    run::credentials_of,
+};
 
 /// Time in which all answers of one evaluation time must be there.
 const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -53,45 +57,23 @@ async fn past(
     let (Some(from), Some(second), Some(to)) = (times.first(), times.get(1), times.last()) else {
         return Ok(Vec::new());
     };
-    let empty = |metric: &LookMetric| (metric.name.clone(), [BTreeMap::new(), BTreeMap::new()]);
-    let mut columns: BTreeMap<Timestamp, LookColumn> = times
+    let primaries: Vec<LookMetric> = request
+        .metrics
         .iter()
-        .map(|at| {
-            let metrics = request.metrics.iter().map(empty).collect();
-            (*at, LookColumn { at: *at, metrics })
+        .map(|metric| {
+            let [primary, _] = &metric.sides;
+            LookMetric {
+                sides: [primary.clone(), Vec::new()],
+                ..metric.clone()
+            }
         })
         .collect();
-    for metric in &request.metrics {
-        let [primary, _] = &metric.sides;
-        for query in primary {
-            let credentials = credentials_of(query, outside).await?;
-            let question = RangeQuery {
-                server: &query.server,
-                credentials: &credentials,
-                query: &query.query,
-                from: *from,
-                to: *to,
-                every: second.as_second() - from.as_second(),
-            };
-            let samples = outside.range_query(question).await;
-            let samples = samples.map_err(|error| format!("query of {}: {error}", metric.name))?;
-            for sample in samples {
-                if let Some(column) = columns.get_mut(&sample.timestamp)
-                    && let Some([primary, _]) = column.metrics.get_mut(&metric.name)
-                {
-                    add(metric.kind, query, vec![sample], primary);
-                }
-            }
-        }
-    }
-    Ok(columns.into_values().collect())
-}
-
-async fn credentials_of(query: &SeriesQuery, outside: &dyn Outside) -> Result<Credentials, String> {
-    match &query.server.secret {
-        Some(secret) => credentials(secret, outside).await,
-        None => Ok(Credentials::None),
-    }
+    let times = Times {
+        from: *from,
+        to: *to,
+        every: second.as_second() - from.as_second(),
+    };
+    history::counters(&primaries, times, outside).await
 }
 
 async fn column(
@@ -121,7 +103,7 @@ async fn side(
     outside: &dyn Outside,
 ) -> Result<BTreeMap<String, SeriesCounts>, String> {
     let answers = queries.iter().map(|query| async move {
-        let credentials = credentials_of(query, outside).await?;
+        let credentials = credentials_of(&query.server, outside).await?;
         let question = InstantQuery {
             server: &query.server,
             credentials: &credentials,
@@ -203,14 +185,7 @@ mod tests {
     }
 
     fn query(code: Option<&'static str>) -> SeriesQuery {
-        let server = crate::plan::MetricServer {
-            kind: crate::api::MetricProviderType::Prometheus,
-            address: String::new(),
-            headers: BTreeMap::new(),
-            secret: None,
-            region: None,
-            insecure_skip_verify: false,
-        };
+        let server = crate::plan::MetricServer::prometheus(String::new());
         SeriesQuery {
             server,
             query: String::new(),

@@ -205,19 +205,14 @@ pub fn metric_query(
 
 /// The Prometheus server of builtin and inline queries.
 pub(super) fn default_server(canary: &Canary, settings: &Settings) -> MetricServer {
-    MetricServer {
-        kind: MetricProviderType::Prometheus,
-        address: canary
+    MetricServer::prometheus(
+        canary
             .spec
             .metrics_server
             .clone()
             .filter(|address| !address.is_empty())
             .unwrap_or_else(|| settings.metrics_server.clone()),
-        headers: std::collections::BTreeMap::new(),
-        secret: None,
-        region: None,
-        insecure_skip_verify: false,
-    }
+    )
 }
 
 pub(super) fn template_server(template: &MetricTemplate, namespace: &str) -> MetricServer {

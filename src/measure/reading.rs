@@ -214,7 +214,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::{MetricProviderType, analysis::ThresholdRange},
+        api::analysis::ThresholdRange,
         plan::{MetricServer, MetricSource},
     };
 
@@ -222,14 +222,7 @@ mod tests {
         MetricQuery {
             name: "errors".to_owned(),
             source: MetricSource::Inline,
-            server: MetricServer {
-                kind: MetricProviderType::Prometheus,
-                address: String::new(),
-                headers: std::collections::BTreeMap::new(),
-                secret: None,
-                region: None,
-                insecure_skip_verify: false,
-            },
+            server: MetricServer::prometheus(String::new()),
             query: String::new(),
             interval: String::new(),
             scale: 1.0,

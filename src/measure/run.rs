@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::{
     api::MetricProviderType,
-    plan::{Answer, Check, MetricQuery, Outcome, Probe},
+    plan::{Answer, Check, MetricQuery, MetricServer, Outcome, Probe},
 };
 
 use super::{Credentials, InstantQuery, Outside, QueryError, reading, webhook};
@@ -66,7 +66,18 @@ fn secrets<'a>(check: &'a Check, outside: &'a dyn Outside) -> Secrets<'a> {
     secrets
 }
 
-pub(super) async fn credentials(
+/// What a metrics server wants to know, as its Secret has it.
+pub(super) async fn credentials_of(
+    server: &MetricServer,
+    outside: &dyn Outside,
+) -> Result<Credentials, String> {
+    match &server.secret {
+        Some(secret) => credentials(secret, outside).await,
+        None => Ok(Credentials::None),
+    }
+}
+
+async fn credentials(
     (namespace, name): &(String, String),
     outside: &dyn Outside,
 ) -> Result<Credentials, String> {

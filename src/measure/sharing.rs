@@ -141,7 +141,6 @@ mod tests {
     use tokio::time::{sleep, timeout};
 
     use super::*;
-    use crate::api::MetricProviderType;
 
     /// Answers after a second, with the number of the question; never at the address `tarpit`.
     #[derive(Default)]
@@ -197,14 +196,7 @@ mod tests {
     }
 
     fn server(address: &str) -> MetricServer {
-        MetricServer {
-            kind: MetricProviderType::Prometheus,
-            address: address.to_owned(),
-            headers: BTreeMap::new(),
-            secret: None,
-            region: None,
-            insecure_skip_verify: false,
-        }
+        MetricServer::prometheus(address.to_owned())
     }
 
     fn sharing() -> (Arc<Slow>, Sharing) {
