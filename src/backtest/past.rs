@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use crate::{
     api::{Canary, Strategy, judge::JudgeSpec},
-    decide::steps::{Abilities, next_share, strategy},
+    decide::steps::{next_share, strategy},
     measure::{
         Outside,
         history::{self, Times},
     },
-    route,
+    route::{self, Capcan},
 };
 
 use super::{Policy, Window, replay::Exposure, seconds, whole};
@@ -130,28 +130,20 @@ fn course(
     mut release: Past,
     weights: &BTreeMap<Timestamp, f64>,
 ) -> (Past, Vec<Exposure>) {
-    let analysis = &policy.canary.spec.analysis;
-    let provider = policy
-        .canary
-        .spec
-        .provider
-        .unwrap_or(policy.settings.mesh_provider);
-    let abilities = route::router(provider).map_or(
-        Abilities {
+    let spec = &policy.canary.spec;
+    let provider = spec.provider.unwrap_or(policy.settings.mesh_provider);
+    // A route API that this build does not know was Flagger's, and could do all.
+    let can = route::router(provider).map_or(
+        Capcan {
             weights: true,
             headers: true,
             mirror: true,
+            sticky: true,
         },
-        |router| {
-            let capabilities = router.capabilities();
-            Abilities {
-                weights: capabilities.weights,
-                headers: capabilities.headers,
-                mirror: capabilities.mirror,
-            }
-        },
+        |router| router.capcan(spec.service.as_ref()),
     );
-    let strategy = strategy(analysis, abilities);
+    let analysis = &spec.analysis;
+    let strategy = strategy(analysis, can);
     if weights.is_empty() {
         let everybody = Exposure {
             since: release.from,
@@ -183,7 +175,7 @@ fn course(
             course.push(Exposure {
                 since: *at,
                 step,
-                next: next_share(analysis, abilities, weight),
+                next: next_share(analysis, can, weight),
             });
         }
     }

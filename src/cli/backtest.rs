@@ -9,7 +9,6 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
@@ -18,10 +17,7 @@ use super::{check, run::provider, screen::duration};
 use crate::{
     api::{Canary, MetricTemplate, Provider, duration as text_duration, validation::Admission},
     backtest::{Ended, Policy, Replayed, Versions, Window, backtest, replay::Decision},
-    measure::{
-        Egress, InstantQuery, Network, Outside, Post, PostError, QueryError, RangeQuery, Reply,
-        Sample, SecretError,
-    },
+    measure::{Egress, Network, Secrets},
     object::{Key, Kind},
     settings::Settings,
 };
@@ -140,10 +136,7 @@ fn replayed(args: &BacktestArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure(1, vec![error.to_string()]))?;
-    let outside = FromFiles {
-        network: Network::without_cluster(Egress { loopback: true }),
-        secrets,
-    };
+    let outside = Network::new(Secrets::Given(secrets), Egress { loopback: true });
     let live = stderr().is_terminal();
     let mut documents = Vec::new();
     for canary in canaries {
@@ -265,44 +258,6 @@ impl Manifests {
             }
         }
         Ok(())
-    }
-}
-
-/// The network, with Secrets from files.
-struct FromFiles {
-    network: Network,
-    secrets: BTreeMap<(String, String), BTreeMap<String, Vec<u8>>>,
-}
-
-impl Outside for FromFiles {
-    fn instant_query<'a>(
-        &'a self,
-        question: InstantQuery<'a>,
-    ) -> BoxFuture<'a, Result<Vec<Sample>, QueryError>> {
-        self.network.instant_query(question)
-    }
-
-    fn range_query<'a>(
-        &'a self,
-        question: RangeQuery<'a>,
-    ) -> BoxFuture<'a, Result<Vec<Sample>, QueryError>> {
-        self.network.range_query(question)
-    }
-
-    fn post<'a>(&'a self, post: &'a Post) -> BoxFuture<'a, Result<Reply, PostError>> {
-        self.network.post(post)
-    }
-
-    fn secret<'a>(
-        &'a self,
-        namespace: &'a str,
-        name: &'a str,
-    ) -> BoxFuture<'a, Result<BTreeMap<String, Vec<u8>>, SecretError>> {
-        let secret = self.secrets.get(&(namespace.to_owned(), name.to_owned()));
-        let secret = secret.cloned().ok_or_else(|| {
-            SecretError::Unavailable("not in the files; add its manifest".to_owned())
-        });
-        async move { secret }.boxed()
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     api::AlertProviderType,
     clock::Clock,
-    measure::{Network, alert::Chat, publish::Listeners},
+    measure::{Network, Secrets, alert::Chat, publish::Listeners},
     observe::{Cache, Watches, watch},
     telemetry::{health::Health, metrics::Metrics, serve},
 };
@@ -174,7 +174,10 @@ async fn operate(
     );
     let fence = leadership.clone();
     let driver = Driver::new(Parts {
-        outside: Arc::new(Network::new(client.clone(), options.egress)),
+        outside: Arc::new(Network::new(
+            Secrets::Cluster(client.clone()),
+            options.egress,
+        )),
         client,
         cache: Arc::clone(&cache),
         again,

@@ -9,11 +9,11 @@ use crate::{
     object::{Key, Kind, Object},
     observe::Snapshot,
     plan::HookPayload,
-    route::{self, Router, Weights},
+    route::{self, Capabilities, Router, Weights},
     workload::{self, Copies, Readiness, Side},
 };
 
-use super::steps::{self, Abilities};
+use super::steps;
 
 /// Something that keeps a Canary from being worked on, with what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub(super) struct Facts {
     /// Route API.
     pub router: Router,
     /// What the route API can do.
-    pub abilities: Abilities,
+    pub can: Capabilities,
     /// Whether users can be kept on one version by cookies.
     pub sticky: bool,
     /// How a release advances.
@@ -93,17 +93,7 @@ impl Facts {
                 message: error.to_string(),
             })?;
         }
-        let capabilities = router.capabilities();
-        // Connections have no headers and cannot be copied.
-        let requests = spec
-            .service
-            .as_ref()
-            .is_none_or(|service| !service.is_tcp());
-        let abilities = Abilities {
-            weights: capabilities.weights,
-            headers: capabilities.headers && requests,
-            mirror: capabilities.mirror && requests,
-        };
+        let can = router.capabilities(spec.service.as_ref());
         let (configs, missing_config) = configs(s, target);
         let copies = copies(s)?;
         let revision = primary
@@ -138,12 +128,10 @@ impl Facts {
             copies,
             missing_config,
             router,
-            abilities,
+            can,
             // Users whom the analysis chooses by condition are kept by it already.
-            sticky: capabilities.sticky
-                && requests
-                && analysis.matches.as_ref().is_none_or(Vec::is_empty),
-            strategy: steps::strategy(analysis, abilities),
+            sticky: can.sticky && analysis.matches.as_ref().is_none_or(Vec::is_empty),
+            strategy: steps::strategy(analysis, can),
             live: router.weights(&s.canary, &s.objects),
             unsayable: router
                 .want(&s.canary, &route::Traffic::default(), &s.objects)

@@ -1,6 +1,9 @@
 //! How a release advances: from one weight or iteration to the next.
 
-use crate::api::{Analysis, Strategy};
+use crate::{
+    api::{Analysis, Strategy},
+    route::Capabilities,
+};
 
 /// What a release does after a check that passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,17 +43,6 @@ pub struct Progress {
     pub iterations: i32,
 }
 
-/// What the route API can do for a release.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Abilities {
-    /// It can give a backend a share of traffic.
-    pub weights: bool,
-    /// It can choose requests by header.
-    pub headers: bool,
-    /// It can copy requests.
-    pub mirror: bool,
-}
-
 /// The highest share of traffic before promotion, in percent, 1 to 100.
 pub fn max_weight(analysis: &Analysis) -> i32 {
     let steps = analysis.step_weights.as_deref().unwrap_or_default();
@@ -65,18 +57,18 @@ pub fn max_weight(analysis: &Analysis) -> i32 {
 
 /// Number of checks of a blue/green release or A/B test. Without a mesh every release is
 /// blue/green, with 10 checks unless told otherwise.
-pub fn iterations(analysis: &Analysis, abilities: Abilities) -> i32 {
+pub fn iterations(analysis: &Analysis, can: Capabilities) -> i32 {
     match analysis.iterations() {
-        0 if !abilities.weights => 10,
+        0 if !can.weights => 10,
         n => n,
     }
 }
 
 /// The strategy that the route API can carry out.
-pub fn strategy(analysis: &Analysis, abilities: Abilities) -> Strategy {
+pub fn strategy(analysis: &Analysis, can: Capabilities) -> Strategy {
     match analysis.strategy() {
-        Strategy::AbTesting if !abilities.headers => Strategy::BlueGreen,
-        strategy if abilities.weights => strategy,
+        Strategy::AbTesting if !can.headers => Strategy::BlueGreen,
+        strategy if can.weights => strategy,
         Strategy::Canary | Strategy::AbTesting | Strategy::BlueGreen => Strategy::BlueGreen,
     }
 }
@@ -85,9 +77,9 @@ pub fn strategy(analysis: &Analysis, abilities: Abilities) -> Strategy {
 ///
 /// Total for every input: weights outside 0..=100, unsorted step lists and lists edited during a
 /// run still end in [`Step::Promote`] after finitely many steps, as each step raises the weight.
-pub fn next(analysis: &Analysis, abilities: Abilities, at: Progress) -> Step {
-    let mirror = analysis.mirror.unwrap_or_default() && abilities.mirror;
-    match strategy(analysis, abilities) {
+pub fn next(analysis: &Analysis, can: Capabilities, at: Progress) -> Step {
+    let mirror = analysis.mirror.unwrap_or_default() && can.mirror;
+    match strategy(analysis, can) {
         Strategy::Canary => {
             if mirror && at.step == 0 && at.weight <= 0 {
                 return Step::Mirror;
@@ -95,16 +87,16 @@ pub fn next(analysis: &Analysis, abilities: Abilities, at: Progress) -> Step {
             next_weight(analysis, at.weight).map_or(Step::Promote, Step::Weight)
         }
         Strategy::AbTesting => {
-            if at.iterations < iterations(analysis, abilities) {
+            if at.iterations < iterations(analysis, can) {
                 Step::Iterate(at.iterations.max(0) + 1)
             } else {
                 Step::Promote
             }
         }
         Strategy::BlueGreen => {
-            if at.iterations < iterations(analysis, abilities) {
+            if at.iterations < iterations(analysis, can) {
                 Step::Iterate(at.iterations.max(0) + 1)
-            } else if abilities.weights && at.weight < 100 {
+            } else if can.weights && at.weight < 100 {
                 Step::Switch
             } else {
                 Step::Promote
@@ -114,8 +106,8 @@ pub fn next(analysis: &Analysis, abilities: Abilities, at: Progress) -> Step {
 }
 
 /// The canary's share of traffic after the next step that gives it more, in (0, 1].
-pub fn next_share(analysis: &Analysis, abilities: Abilities, weight: i32) -> f64 {
-    match strategy(analysis, abilities) {
+pub fn next_share(analysis: &Analysis, can: Capabilities, weight: i32) -> f64 {
+    match strategy(analysis, can) {
         Strategy::Canary => {
             next_weight(analysis, weight).map_or(1.0, |next| f64::from(next) / 100.0)
         }
@@ -160,19 +152,21 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const MESH: Abilities = Abilities {
+    const MESH: Capabilities = Capabilities {
         weights: true,
         headers: true,
         mirror: true,
+        sticky: true,
     };
-    const NO_MESH: Abilities = Abilities {
+    const NO_MESH: Capabilities = Capabilities {
         weights: false,
         headers: false,
         mirror: false,
+        sticky: false,
     };
 
     /// All steps of a release in which every check passes.
-    fn walk(analysis: &Analysis, abilities: Abilities) -> Vec<Step> {
+    fn walk(analysis: &Analysis, can: Capabilities) -> Vec<Step> {
         let mut at = Progress {
             step: 0,
             weight: 0,
@@ -180,7 +174,7 @@ mod tests {
         };
         let mut steps = Vec::new();
         for _ in 0..500 {
-            let step = next(analysis, abilities, at);
+            let step = next(analysis, can, at);
             steps.push(step);
             at.step += 1;
             match step {
@@ -245,10 +239,11 @@ mod tests {
             walk(&mirrored, MESH),
             [Step::Mirror, Step::Weight(50), Step::Promote]
         );
-        let cannot = Abilities {
+        let cannot = Capabilities {
             weights: true,
             headers: true,
             mirror: false,
+            sticky: true,
         };
         assert_eq!(walk(&mirrored, cannot), [Step::Weight(50), Step::Promote]);
     }
@@ -287,7 +282,7 @@ mod tests {
                 step_weight: step, max_weight: max, step_weights: list,
                 iterations, mirror, ..Analysis::default()
             };
-            let steps = walk(&policy, Abilities { weights, headers: weights, mirror: can_mirror });
+            let steps = walk(&policy, Capabilities { weights, headers: weights, mirror: can_mirror, sticky: weights });
             prop_assert_eq!(steps.last(), Some(&Step::Promote));
             let mut before = 0;
             for step in steps {

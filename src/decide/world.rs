@@ -28,7 +28,7 @@ pub(super) fn wanted_traffic(s: &Snapshot, facts: &Facts, status: &CanaryStatus)
         Phase::Progressing | Phase::WaitingPromotion | Phase::Promoting
     );
     let analysis = &s.canary.spec.analysis;
-    let mirror = analysis.mirror.unwrap_or_default() && facts.abilities.mirror;
+    let mirror = analysis.mirror.unwrap_or_default() && facts.can.mirror;
     let mirrored = running
         && status.phase != Phase::Promoting
         && mirror

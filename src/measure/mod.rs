@@ -23,7 +23,7 @@ mod text;
 pub mod webhook;
 
 pub use egress::Egress;
-pub use network::Network;
+pub use network::{Network, Secrets};
 pub use outside::{
     Credentials, InstantQuery, Outside, Post, PostError, QueryError, RangeQuery, Reply, Sample,
     SecretError, deliver,

@@ -43,27 +43,26 @@ const CLIENTS: usize = 32;
 /// before costs no handshake. Credentials belong to requests, not to clients, so that a rotated
 /// Secret is used at once.
 pub struct Network {
-    /// Where Secrets are read; none outside a cluster.
-    kube: Option<kube::Client>,
+    secrets: Secrets,
     egress: Egress,
     clients: Mutex<BTreeMap<(bool, Option<String>), Client>>,
 }
 
-impl Network {
-    /// The network as seen with these rights and rules.
-    pub fn new(kube: kube::Client, egress: Egress) -> Self {
-        Self {
-            kube: Some(kube),
-            ..Self::without_cluster(egress)
-        }
-    }
+/// Where Secrets are read.
+pub enum Secrets {
+    /// In a cluster, with the rights of a client.
+    Cluster(kube::Client),
+    /// Given beforehand: contents by key, by namespace and name.
+    Given(BTreeMap<(String, String), BTreeMap<String, Vec<u8>>>),
+}
 
-    /// The network of a program that has no cluster to read Secrets in.
-    pub fn without_cluster(egress: Egress) -> Self {
+impl Network {
+    /// The network as seen with these Secrets and rules.
+    pub fn new(secrets: Secrets, egress: Egress) -> Self {
         // Fails when one is installed already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self {
-            kube: None,
+            secrets,
             egress,
             clients: Mutex::default(),
         }
@@ -219,9 +218,15 @@ impl Outside for Network {
         namespace: &'a str,
         name: &'a str,
     ) -> BoxFuture<'a, Result<BTreeMap<String, Vec<u8>>, SecretError>> {
-        match &self.kube {
-            Some(kube) => read_secret(kube, namespace, name).boxed(),
-            None => async { Err(SecretError::NotFound) }.boxed(),
+        match &self.secrets {
+            Secrets::Cluster(client) => read_secret(client, namespace, name).boxed(),
+            Secrets::Given(secrets) => {
+                let secret = secrets.get(&(namespace.to_owned(), name.to_owned()));
+                let secret = secret.cloned().ok_or_else(|| {
+                    SecretError::Unavailable("not in the files; add its manifest".to_owned())
+                });
+                async move { secret }.boxed()
+            }
         }
     }
 }

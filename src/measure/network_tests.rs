@@ -82,7 +82,7 @@ fn network() -> Network {
     let kube = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
     let _ = rustls::crypto::ring::default_provider().install_default();
     Network::new(
-        kube::Client::try_from(kube).unwrap(),
+        Secrets::Cluster(kube::Client::try_from(kube).unwrap()),
         Egress { loopback: true },
     )
 }

@@ -185,21 +185,19 @@ pub fn router(provider: Provider) -> Result<Router, RouteError> {
 }
 
 impl Router {
-    /// What the route API can do.
-    pub const fn capabilities(self) -> Capabilities {
-        match self {
-            Self::Istio | Self::Gateway => Capabilities {
-                weights: true,
-                headers: true,
-                mirror: true,
-                sticky: true,
-            },
-            Self::Kubernetes => Capabilities {
-                weights: false,
-                headers: false,
-                mirror: false,
-                sticky: false,
-            },
+    /// What the route API can do for a service.
+    pub fn capabilities(self, service: Option<&Service>) -> Capabilities {
+        let weights = match self {
+            Self::Istio | Self::Gateway => true,
+            Self::Kubernetes => false,
+        };
+        // Connections have no headers and cannot be copied.
+        let requests = weights && service.is_none_or(|service| !service.is_tcp());
+        Capabilities {
+            weights,
+            headers: requests,
+            mirror: requests,
+            sticky: requests,
         }
     }
 

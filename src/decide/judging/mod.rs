@@ -121,7 +121,7 @@ pub(super) fn follow(s: &Snapshot, facts: &Facts, d: &mut Draft) -> Judged {
             let at = d.status.canary_weight;
             let moment = Moment {
                 step: &step,
-                next: steps::next_share(analysis, facts.abilities, at),
+                next: steps::next_share(analysis, facts.can, at),
                 cold: is_cold(s),
             };
             take_in(&course, judge, &mut record, look, columns, &moment);

@@ -30,7 +30,7 @@ pub(super) fn analyse(s: &Snapshot, facts: &Facts, d: &mut Draft, judged: &Judge
     };
     let begun = at.step > 0 || at.weight > 0 || at.iterations > 0;
     let waiting = begun || d.status.failed_checks > 0 || d.status.checks.unwrap_or_default() > 0;
-    let planned = steps::next(analysis, facts.abilities, at);
+    let planned = steps::next(analysis, facts.can, at);
     let barred = extend::barred(judged, begun, planned);
     // An extended step ends as soon as the judge lets it.
     let at_once = barred.is_none() && extend::is_extended(&d.status);
@@ -133,7 +133,7 @@ fn take(s: &Snapshot, facts: &Facts, d: &mut Draft, at: Progress, next: Step) {
             )));
         }
         Step::Iterate(n) => {
-            let of = steps::iterations(&s.canary.spec.analysis, facts.abilities);
+            let of = steps::iterations(&s.canary.spec.analysis, facts.can);
             d.status.iterations = n;
             d.tell(notices::normal(format!(
                 "Advance {name} canary iteration {n}/{of}"
@@ -141,8 +141,7 @@ fn take(s: &Snapshot, facts: &Facts, d: &mut Draft, at: Progress, next: Step) {
         }
         Step::Switch => {
             d.status.canary_weight = 100;
-            let mirrored =
-                s.canary.spec.analysis.mirror.unwrap_or_default() && facts.abilities.mirror;
+            let mirrored = s.canary.spec.analysis.mirror.unwrap_or_default() && facts.can.mirror;
             d.tell(notices::normal(if mirrored {
                 "Stop traffic mirroring and route all traffic to canary"
             } else {

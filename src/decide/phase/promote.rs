@@ -66,7 +66,7 @@ pub(super) fn promote(s: &Snapshot, facts: &Facts, d: &mut Draft) {
         return wake_for(facts, d);
     }
     let analysis = &s.canary.spec.analysis;
-    let shifts = facts.abilities.weights;
+    let shifts = facts.can.weights;
     if let Some(due) = d.status.next_check_time.filter(|due| *due > s.now) {
         return d.wake_at(due);
     }
@@ -110,7 +110,7 @@ fn fail_promotion(s: &Snapshot, facts: &Facts, d: &mut Draft, why: &str) {
     )));
     d.end(s.now, Phase::Failed, "Failed", Some(text.clone()));
     d.status.halt_reason = Some(text);
-    if proven && facts.abilities.weights {
+    if proven && facts.can.weights {
         d.status.canary_weight = 100;
     }
 }

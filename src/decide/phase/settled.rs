@@ -19,7 +19,7 @@ use super::{count_check, roll_back_by_hook, wait_alert, wake_for};
 
 /// Nothing is under way: look for a new revision.
 pub(super) fn settled(s: &Snapshot, facts: &Facts, request: &mut Option<Request>, d: &mut Draft) {
-    if d.status.phase == Phase::Failed && d.status.canary_weight > 0 && facts.abilities.weights {
+    if d.status.phase == Phase::Failed && d.status.canary_weight > 0 && facts.can.weights {
         // A promotion failed: users stay on the pods that passed until the primary is restored.
         if facts.primary_takes_traffic() && !facts.primary_is_applied(&s.canary, &d.status) {
             d.status.canary_weight = 0;
