@@ -10,6 +10,9 @@ use haldane::sim::{
 };
 use serde_json::json;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Nanoseconds that this thread had a core; those that passed where the system does not tell.
 fn busy(started: Instant) -> u128 {
     fs::read_to_string("/proc/thread-self/schedstat")

@@ -8,6 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 use kube::Client;
+use serde_json::Value;
 use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
 
 use crate::{
@@ -67,6 +68,8 @@ pub struct Driver {
     /// Canaries to look at again.
     again: mpsc::UnboundedSender<CanaryKey>,
     states: Mutex<BTreeMap<CanaryKey, Arc<Mutex<State>>>>,
+    /// Bodies that were read for the last look. The next one is most often at the same Canary.
+    bodies: Mutex<Vec<Arc<Value>>>,
 }
 
 /// What this process remembers about one Canary.
@@ -152,6 +155,7 @@ impl Driver {
             metrics,
             again,
             states: Mutex::default(),
+            bodies: Mutex::default(),
         })
     }
 
@@ -209,6 +213,7 @@ impl Driver {
             snapshot.look = None;
             snapshot.quiet_since = None;
         }
+        *lock(&self.bodies) = snapshot.bodies();
         let plan = (self.decider.0)(&snapshot);
         {
             let mut state = lock(state);

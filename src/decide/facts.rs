@@ -6,14 +6,14 @@ use jiff::Timestamp;
 
 use crate::{
     api::{Canary, Phase, Provider, REVISION, Strategy, status::CanaryStatus},
-    object::{Key, Kind, Object},
+    object::{Key, Kind, Object, Want},
     observe::Snapshot,
     plan::HookPayload,
     route::{self, Capabilities, Router, Weights},
-    workload::{self, Copies, Readiness, Side},
+    workload::{self, Copies, Readiness, Services, Side},
 };
 
-use super::steps;
+use super::{steps, world::service_wants};
 
 /// Something that keeps a Canary from being worked on, with what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub(super) struct Facts {
     pub revision: String,
     /// Checksums of the target's ConfigMaps and Secrets, by `configmap/NAME` or `secret/NAME`.
     pub configs: BTreeMap<String, String>,
+    /// The services as they should be.
+    pub services: Result<Services<Want>, Obstacle>,
     /// Names of the configs' copies for the primary.
     pub copies: Copies,
     /// A ConfigMap or Secret that the target needs is missing.
@@ -125,6 +127,7 @@ impl Facts {
             checksum: HookPayload::checksum_of(&revision, &configs),
             revision,
             configs,
+            services: service_wants(s, target),
             copies,
             missing_config,
             router,

@@ -56,8 +56,9 @@ pub fn decide(s: &Snapshot) -> Plan {
         Ok(facts) => {
             move_on(s, &facts, &mut request, &mut d);
             world::note_scaled_down(&facts, &mut d);
-            d.quiet = d.status.canary_weight == 0 && world::in_place(s, &facts, &d.status);
-            if let Err(obstacle) = world::converge(s, &facts, &mut d, &mut effects) {
+            let in_place = world::in_place(s, &facts, &d.status);
+            d.quiet = d.status.canary_weight == 0 && in_place;
+            if let Err(obstacle) = world::converge(s, &facts, &mut d, in_place, &mut effects) {
                 d.obstacle = Some(obstacle);
             }
         }

@@ -89,7 +89,8 @@ pub(super) fn can_restore(facts: &Facts) -> bool {
         .is_some_and(|primary| workload::restoration(primary).is_some())
 }
 
-/// The writes that bring the cluster to what the status asks, in order.
+/// The writes that bring the cluster to what the status asks, in order. `in_place` is what
+/// [`in_place`] says of that status.
 ///
 /// # Errors
 /// When something that is needed cannot be had; what was found so far is in `effects`.
@@ -97,6 +98,7 @@ pub(super) fn converge(
     s: &Snapshot,
     facts: &Facts,
     d: &mut Draft,
+    in_place: bool,
     effects: &mut Vec<Effect>,
 ) -> Result<(), Obstacle> {
     let status = d.status.clone();
@@ -109,6 +111,7 @@ pub(super) fn converge(
     let traffic = safe_traffic(s, facts, &wanted);
     if users_on_route
         && leaves
+        && !in_place
         && let Some(traffic) = &traffic
     {
         effects.extend(route_effects(s, facts.router, traffic));
@@ -118,7 +121,7 @@ pub(super) fn converge(
     promote_primary(s, facts, &status, effects)?;
     restore_primary(s, facts, &status, effects);
     scale(s, facts, &status, d, effects);
-    if users_on_route {
+    if users_on_route && !in_place {
         // Somebody may have pointed the apex at the target: users stay there while they would
         // find no pods at the primary.
         if facts.primary_endpoints > 0 || facts.canary_pods == 0 {
@@ -210,7 +213,11 @@ pub(super) fn leave_canary(
     }
 }
 
-fn service_wants(s: &Snapshot, facts: &Facts) -> Result<Services<Want>, Obstacle> {
+/// The services of a target as they should be.
+///
+/// # Errors
+/// When they cannot be made of it.
+pub(super) fn service_wants(s: &Snapshot, target: &Object) -> Result<Services<Want>, Obstacle> {
     let apex = s.canary.spec.apex_name();
     let observed = |name: &str| s.object(Kind::Service, name).map(AsRef::as_ref);
     let (canary, primary) = (format!("{apex}-canary"), format!("{apex}-primary"));
@@ -219,15 +226,14 @@ fn service_wants(s: &Snapshot, facts: &Facts) -> Result<Services<Want>, Obstacle
         primary: observed(&primary),
         apex: observed(apex),
     };
-    if facts.target.key.kind == Kind::Service {
-        return Ok(workload::service_copies(&s.canary, &facts.target, observed));
+    if target.key.kind == Kind::Service {
+        return Ok(workload::service_copies(&s.canary, target, observed));
     }
-    workload::services(&s.canary, &s.settings, &facts.target, observed)
-        .map_err(|error| obstacle(&error))
+    workload::services(&s.canary, &s.settings, target, observed).map_err(|error| obstacle(&error))
 }
 
 fn apex_effect(s: &Snapshot, facts: &Facts) -> Result<Option<Effect>, Obstacle> {
-    let apex = service_wants(s, facts)?.apex;
+    let apex = facts.services.clone()?.apex;
     Ok(write(s, apex, "serve users from the primary"))
 }
 
@@ -237,7 +243,7 @@ fn back_services(
     status: &CanaryStatus,
     effects: &mut Vec<Effect>,
 ) -> Result<(), Obstacle> {
-    let services = service_wants(s, facts)?;
+    let services = facts.services.clone()?;
     let mut wants = vec![services.canary];
     // The primary of a Service target is a Service: written when created and when promoted.
     let is_primary_itself = facts.target.key.kind == Kind::Service;

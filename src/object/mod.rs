@@ -4,10 +4,12 @@
 
 mod json;
 mod kind;
+mod raw;
 mod want;
 
 pub use json::{Json, digest, merge_diff};
 pub use kind::{Kind, Scope};
+pub use raw::Raw;
 pub use want::Want;
 
 use std::collections::BTreeMap;

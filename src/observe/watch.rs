@@ -19,7 +19,7 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::sync::watch::Sender;
 
-use crate::object::{Kind, Object, Scope};
+use crate::object::{Kind, Object, Raw, Scope};
 
 use super::cache::Cache;
 
@@ -145,12 +145,16 @@ async fn watch_kind(
                 .map_ok(|event| map(event, |partial| object_of_partial(kind, partial)))
                 .boxed()
         } else {
-            let api: Api<DynamicObject> = match &namespace {
+            let api: Api<Raw> = match &namespace {
                 Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
                 None => Api::all_with(client.clone(), &resource),
             };
             watcher(api, config)
-                .map_ok(|event| map(event, |object| object_of(kind, object)))
+                .map_ok(|event| {
+                    map(event, |raw| {
+                        Object::of(kind, raw.metadata, Value::Object(raw.body))
+                    })
+                })
                 .boxed()
         };
         let mut events = std::pin::pin!(events.default_backoff());
@@ -237,14 +241,7 @@ pub fn object_of(kind: Kind, object: DynamicObject) -> Option<Object> {
 }
 
 fn object_of_partial(kind: Kind, partial: PartialObjectMeta<DynamicObject>) -> Option<Object> {
-    object_of(
-        kind,
-        DynamicObject {
-            types: None,
-            metadata: partial.metadata,
-            data: Value::Null,
-        },
-    )
+    Object::of(kind, partial.metadata, json!({}))
 }
 
 #[cfg(test)]

@@ -45,6 +45,7 @@ const OWN_NAMESPACE: &str = "haldane";
 static FOUNDED: LazyLock<Result<ApiServer, Refusal>> = LazyLock::new(|| {
     let epoch = epoch();
     let server = ApiServer::new(move || epoch);
+    server.leave_untracked();
     let own = crds::crds().into_iter().map(serde_json::to_value);
     for definition in own.flatten().chain(manifests::definitions()) {
         server.install_crd(definition)?;

@@ -42,11 +42,17 @@ pub type Copies = BTreeMap<(Kind, String), String>;
 pub fn config_refs(target: &Object) -> Vec<ConfigRef> {
     let body = target.body.read();
     let mut refs: BTreeMap<(Kind, String), bool> = BTreeMap::new();
-    if let Some(mut pod) = body.pointer(POD_SPEC).cloned() {
-        for_each_ref(&mut pod, &mut |kind, name, optional| {
-            let known = refs.entry((kind, name.clone())).or_insert(true);
-            *known &= optional;
-        });
+    if let Some(pod) = body.pointer(POD_SPEC) {
+        for (kind, path, field) in USES {
+            each(pod, path, &mut |reference| {
+                if let Some(name) = reference.get(field).and_then(Value::as_str)
+                    && !name.is_empty()
+                {
+                    let optional = reference.get("optional") == Some(&Value::Bool(true));
+                    *refs.entry((kind, name.to_owned())).or_insert(true) &= optional;
+                }
+            });
+        }
     }
     refs.into_iter()
         .map(|((kind, name), optional)| ConfigRef {
@@ -59,7 +65,7 @@ pub fn config_refs(target: &Object) -> Vec<ConfigRef> {
 
 /// Makes a pod spec use copies. Names that have no copy stay.
 pub fn rename_configs(pod_spec: &mut Value, copies: &Copies) {
-    for_each_ref(pod_spec, &mut |kind, name, _| {
+    for_each_name(pod_spec, &mut |kind, name| {
         if let Some(copy) = copies.get(&(kind, name.clone())) {
             name.clone_from(copy);
         }
@@ -69,45 +75,135 @@ pub fn rename_configs(pod_spec: &mut Value, copies: &Copies) {
 /// Takes the names of all configs out of a pod spec, in the order of their uses.
 pub(super) fn take_names(pod_spec: &mut Value) -> Vec<String> {
     let mut names = Vec::new();
-    for_each_ref(pod_spec, &mut |_, name, _| names.push(std::mem::take(name)));
+    for_each_name(pod_spec, &mut |_, name| names.push(std::mem::take(name)));
     names
 }
 
-/// Calls `visit` with kind, name and optionality of each reference to a ConfigMap or Secret.
-fn for_each_ref(pod: &mut Value, visit: &mut dyn FnMut(Kind, &mut String, bool)) {
+/// Where a pod spec refers to ConfigMaps and Secrets, and the field with the name; `*` is each
+/// element of a list.
+const USES: [(Kind, &[&str], &str); 12] = {
     use Kind::{ConfigMap, Secret};
-    let mut field = |holder: &mut Value, kind: Kind, field: &str, name: &str| {
-        let Some(reference) = holder.get_mut(field) else {
-            return;
-        };
-        let optional = reference.get("optional") == Some(&Value::Bool(true));
-        if let Some(Value::String(name)) = reference.get_mut(name)
-            && !name.is_empty()
-        {
-            visit(kind, name, optional);
+    [
+        (ConfigMap, &["volumes", "*", "configMap"], "name"),
+        (Secret, &["volumes", "*", "secret"], "secretName"),
+        (
+            ConfigMap,
+            &["volumes", "*", "projected", "sources", "*", "configMap"],
+            "name",
+        ),
+        (
+            Secret,
+            &["volumes", "*", "projected", "sources", "*", "secret"],
+            "name",
+        ),
+        (
+            ConfigMap,
+            &[
+                "containers",
+                "*",
+                "env",
+                "*",
+                "valueFrom",
+                "configMapKeyRef",
+            ],
+            "name",
+        ),
+        (
+            Secret,
+            &["containers", "*", "env", "*", "valueFrom", "secretKeyRef"],
+            "name",
+        ),
+        (
+            ConfigMap,
+            &["containers", "*", "envFrom", "*", "configMapRef"],
+            "name",
+        ),
+        (
+            Secret,
+            &["containers", "*", "envFrom", "*", "secretRef"],
+            "name",
+        ),
+        (
+            ConfigMap,
+            &[
+                "initContainers",
+                "*",
+                "env",
+                "*",
+                "valueFrom",
+                "configMapKeyRef",
+            ],
+            "name",
+        ),
+        (
+            Secret,
+            &[
+                "initContainers",
+                "*",
+                "env",
+                "*",
+                "valueFrom",
+                "secretKeyRef",
+            ],
+            "name",
+        ),
+        (
+            ConfigMap,
+            &["initContainers", "*", "envFrom", "*", "configMapRef"],
+            "name",
+        ),
+        (
+            Secret,
+            &["initContainers", "*", "envFrom", "*", "secretRef"],
+            "name",
+        ),
+    ]
+};
+
+/// Calls `visit` with all that is at a path.
+fn each(value: &Value, path: &[&str], visit: &mut dyn FnMut(&Value)) {
+    match path {
+        [] => visit(value),
+        ["*", rest @ ..] => {
+            for element in value.as_array().into_iter().flatten() {
+                each(element, rest, visit);
+            }
         }
-    };
-    for volume in elements_mut(pod.get_mut("volumes")) {
-        field(volume, ConfigMap, "configMap", "name");
-        field(volume, Secret, "secret", "secretName");
-        for source in elements_mut(volume.pointer_mut("/projected/sources")) {
-            field(source, ConfigMap, "configMap", "name");
-            field(source, Secret, "secret", "name");
+        [field, rest @ ..] => {
+            if let Some(value) = value.get(field) {
+                each(value, rest, visit);
+            }
         }
     }
-    for containers in ["containers", "initContainers"] {
-        for container in elements_mut(pod.get_mut(containers)) {
-            for variable in elements_mut(container.get_mut("env")) {
-                if let Some(source) = variable.get_mut("valueFrom") {
-                    field(source, ConfigMap, "configMapKeyRef", "name");
-                    field(source, Secret, "secretKeyRef", "name");
-                }
-            }
-            for source in elements_mut(container.get_mut("envFrom")) {
-                field(source, ConfigMap, "configMapRef", "name");
-                field(source, Secret, "secretRef", "name");
+}
+
+/// Like [`each`], to change it.
+fn each_mut(value: &mut Value, path: &[&str], visit: &mut dyn FnMut(&mut Value)) {
+    match path {
+        [] => visit(value),
+        ["*", rest @ ..] => {
+            for element in elements_mut(Some(value)) {
+                each_mut(element, rest, visit);
             }
         }
+        [field, rest @ ..] => {
+            if let Some(value) = value.get_mut(field) {
+                each_mut(value, rest, visit);
+            }
+        }
+    }
+}
+
+/// Calls `visit` with kind and name of each reference to a ConfigMap or Secret.
+fn for_each_name(pod: &mut Value, visit: &mut dyn FnMut(Kind, &mut String)) {
+    for (kind, path, field) in USES {
+        each_mut(pod, path, &mut |reference| {
+            if let Some(Value::String(name)) = reference.get_mut(field)
+                && !name.is_empty()
+            {
+                visit(kind, name);
+            }
+        });
     }
 }
 

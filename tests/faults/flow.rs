@@ -1,6 +1,6 @@
 //! What is released in a trial, what people do meanwhile, and what has to come of it.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use haldane::{
     api::{Phase, REQUEST},
@@ -285,9 +285,9 @@ impl Flow {
     }
 
     pub fn named(name: &str) -> Self {
-        let mut all = Self::all().into_iter();
-        all.find(|flow| flow.name == name)
-            .unwrap_or_else(|| panic!("no flow {name}"))
+        static ALL: LazyLock<Vec<Flow>> = LazyLock::new(Flow::all);
+        let found = ALL.iter().find(|flow| flow.name == name);
+        found.unwrap_or_else(|| panic!("no flow {name}")).clone()
     }
 }
 

@@ -7,6 +7,9 @@
     missing_docs
 )]
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod bugs;
 mod chaos;
 mod checker;

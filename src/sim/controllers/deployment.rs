@@ -35,16 +35,24 @@ impl Controllers {
     pub(super) fn deployments(&mut self) {
         for deployment in self.server.list("apps", "deployments", "") {
             if !deployment.terminating() {
-                self.deployment(&deployment);
+                let mut reads = self.owned_by(REPLICA_SETS, &deployment);
+                let sets = reads.clone();
+                if deployment.value()["spec"]["strategy"]["type"] == "Recreate" {
+                    // New pods wait for the last old one to go.
+                    let pods = sets.iter().map(|set| self.owned_by(("", "pods"), set));
+                    reads.extend(pods.flatten().collect::<Vec<_>>());
+                }
+                self.look_at(&deployment, &reads, |this| {
+                    this.deployment(&deployment, &sets);
+                });
             }
         }
     }
 
-    fn deployment(&mut self, deployment: &Arc<Object>) {
+    fn deployment(&mut self, deployment: &Arc<Object>, sets: &[Arc<Object>]) {
         let spec = &deployment.value()["spec"];
         let wanted = integer(spec, "/replicas").unwrap_or(1);
         let hash = Json::of(&spec["template"]).digest(5);
-        let sets = self.owned_by(REPLICA_SETS, deployment);
         let is_new = |set: &Object| text(set.value(), "/metadata/labels/pod-template-hash") == hash;
         let (new, mut old): (Vec<_>, Vec<_>) = sets.iter().cloned().partition(|set| is_new(set));
         old.sort_by_key(|set| number(set));

@@ -40,10 +40,13 @@ impl Controllers {
                 .filter(|pod| pod.namespace() == service.namespace() && selects(selector, pod))
                 .cloned()
                 .collect();
-            self.write_slice(&service, present.pop(), &chosen);
-            for surplus in present {
-                self.remove_slice(&surplus);
-            }
+            let reads = [present.clone(), chosen.clone()].concat();
+            self.look_at(&service, &reads, |this| {
+                this.write_slice(&service, present.pop(), &chosen);
+                for surplus in present {
+                    this.remove_slice(&surplus);
+                }
+            });
         }
         for orphan in slices.into_values().flatten() {
             self.remove_slice(&orphan);

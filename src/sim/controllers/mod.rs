@@ -29,7 +29,7 @@ use tokio::{
 
 use super::{
     behaviour::Behaviour,
-    server::{Action, ApiServer, Object, PatchKind, Subresource},
+    server::{Action, ApiServer, Object, PatchKind},
 };
 use crate::clock::Clock;
 
@@ -66,6 +66,14 @@ struct Turn {
     wake: Option<Instant>,
 }
 
+/// What a controller saw when it last looked at an object.
+struct Settled {
+    /// Revisions of the object and of all else that was read for it.
+    seen: Vec<u64>,
+    /// When it has to be looked at again though nothing changes.
+    wake: Option<Instant>,
+}
+
 /// Most passes over the state before time has to pass.
 const MOST_PASSES: usize = 50;
 
@@ -95,6 +103,8 @@ pub struct Controllers {
     /// Whether an object went away, so that others may have to follow.
     orphans: bool,
     turns: [Turn; ORDER.len()],
+    /// What each object was when there was nothing left to do for it, by UID.
+    settled: BTreeMap<String, Settled>,
     /// When the controller that looks now has to look again.
     wake: Option<Instant>,
     measured: Measured,
@@ -123,6 +133,7 @@ impl Controllers {
             seen: 0,
             orphans: false,
             turns: Default::default(),
+            settled: BTreeMap::new(),
             wake: None,
             measured,
             scaling: autoscalers::Memory::default(),
@@ -147,6 +158,7 @@ impl Controllers {
                     sleep(REACTION).await;
                 }
                 () = nudge.notified() => {
+                    self.settled.clear();
                     for turn in &mut self.turns {
                         turn.news = true;
                     }
@@ -208,6 +220,9 @@ impl Controllers {
             return;
         }
         for change in self.server.changes_since(self.seen) {
+            if change.action == Action::Deleted {
+                self.settled.remove(change.object.uid());
+            }
             let plural = change.resource.plural.as_str();
             for (turn, (_, reads)) in self.turns.iter_mut().zip(ORDER) {
                 turn.news |= reads.contains(&plural);
@@ -215,6 +230,33 @@ impl Controllers {
             self.orphans |= change.action == Action::Deleted || change.object.terminating();
         }
         self.seen = revision;
+    }
+
+    /// Looks at an object, unless neither it nor what is read for it changed since the last look.
+    fn look_at<'a>(
+        &mut self,
+        object: &Object,
+        reads: impl IntoIterator<Item = &'a Arc<Object>>,
+        look: impl FnOnce(&mut Self),
+    ) {
+        let reads = reads.into_iter().map(|read| read.revision());
+        let seen: Vec<u64> = std::iter::once(object.revision()).chain(reads).collect();
+        let now = Instant::now();
+        let others = self.wake.take();
+        match self.settled.get(object.uid()) {
+            Some(known) if known.seen == seen && known.wake.is_none_or(|wake| wake > now) => {
+                self.wake = known.wake;
+            }
+            _ => {
+                look(self);
+                let wake = self.wake;
+                self.settled
+                    .insert(object.uid().to_owned(), Settled { seen, wake });
+            }
+        }
+        if let Some(other) = others {
+            self.wake_at(other);
+        }
     }
 
     /// Looks again at this time, or earlier.
@@ -226,29 +268,12 @@ impl Controllers {
         format!("{:.0}", self.clock.now())
     }
 
-    /// Writes the status of an object if it changes; somebody else's write comes first.
+    /// Writes the status of an object if it changes.
     fn write_status(&self, (group, plural): (&str, &str), object: &Object, status: Value) {
         if object.value().get("status") == Some(&status) {
             return;
         }
-        // A merge patch keeps what it does not name: name what is to go.
-        let mut patch = status;
-        if let (Some(old), Some(new)) = (
-            object.value().get("status").and_then(Value::as_object),
-            patch.as_object_mut(),
-        ) {
-            for key in old.keys() {
-                new.entry(key.clone()).or_insert(Value::Null);
-            }
-        }
-        let written = self.server.patch(
-            (group, plural),
-            (object.namespace(), object.name()),
-            Some(Subresource::Status),
-            PatchKind::Merge,
-            serde_json::json!({ "status": patch }),
-        );
-        if let Err(refusal) = written {
+        if let Err(refusal) = self.server.report((group, plural), object, status) {
             tracing::debug!(?refusal, object = object.name(), "status not written");
         }
     }

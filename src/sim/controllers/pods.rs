@@ -25,7 +25,7 @@ impl Controllers {
     pub(super) fn pods(&mut self) {
         let pods = self.server.list("", "pods", "");
         for pod in &pods {
-            self.pod(pod);
+            self.look_at(pod, [], |this| this.pod(pod));
         }
         self.runs
             .retain(|uid, _| pods.iter().any(|pod| pod.uid() == uid));
@@ -98,7 +98,7 @@ impl Controllers {
             let early = matches!(kind, "PodScheduled" | "Initialized");
             json!({
                 "type": kind, "status": if early { "True" } else { word },
-                "lastProbeTime": null, "lastTransitionTime": now,
+                "lastTransitionTime": now,
             })
         });
         let status = json!({

@@ -13,15 +13,15 @@ const REPLICA_SETS: (&str, &str) = ("apps", "replicasets");
 impl Controllers {
     pub(super) fn replica_sets(&mut self) {
         for set in self.server.list("apps", "replicasets", "") {
-            self.replica_set(&set);
+            let pods = self.owned_by(("", "pods"), &set);
+            self.look_at(&set, &pods.clone(), |this| this.replica_set(&set, pods));
         }
     }
 
-    fn replica_set(&mut self, set: &Arc<Object>) {
+    fn replica_set(&mut self, set: &Arc<Object>, mut pods: Vec<Arc<Object>>) {
         let spec = &set.value()["spec"];
         let wanted = integer(spec, "/replicas").unwrap_or(1).max(0);
         let wanted = usize::try_from(wanted).unwrap_or_default();
-        let mut pods = self.owned_by(("", "pods"), set);
         pods.retain(|pod| !pod.terminating());
         if !set.terminating() {
             for _ in pods.len()..wanted {

@@ -158,6 +158,10 @@ pub fn track(
     options: &WriteOptions,
     now: &str,
 ) {
+    let untracked = |object: &Value| object["metadata"]["managedFields"].is_null();
+    if live.is_some_and(untracked) && untracked(new) {
+        return; // fields of an object that nobody tracks stay untracked
+    }
     let followed = live.filter(|live| {
         target.sub != Some(Subresource::Scale)
             && new["metadata"]["managedFields"] == live["metadata"]["managedFields"]

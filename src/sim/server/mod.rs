@@ -171,6 +171,12 @@ impl ApiServer {
             .revoke(user);
     }
 
+    /// Notes no owners of fields in objects that are made from now on, but for those that are
+    /// applied by the server: most of an object's text, which nobody here reads.
+    pub fn leave_untracked(&self) {
+        self.look_mut(|state| state.untracked = true);
+    }
+
     /// Lets a user ask for no more than this from now on: the rest is answered with 429.
     pub fn limit(&self, user: &str, limit: Limit) {
         let now = self.look(State::timestamp);
@@ -326,6 +332,26 @@ impl ApiServer {
             };
             let written = state.patch(&target, kind, patch, &options)?;
             Ok(written.object().clone())
+        })
+    }
+
+    /// Takes what a controller of the cluster says of an object as its status, as it is.
+    ///
+    /// # Errors
+    /// 404 when there is no such object.
+    pub fn report(
+        &self,
+        (group, plural): (&str, &str),
+        object: &Object,
+        status: Value,
+    ) -> Result<(), Refusal> {
+        self.look_mut(|state| {
+            let resource = state
+                .registry
+                .find(group, plural)
+                .ok_or_else(Refusal::no_such_path)?;
+            let target = Target::stored(&resource, object.namespace(), object.name());
+            state.report(&target, status)
         })
     }
 

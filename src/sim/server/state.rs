@@ -22,6 +22,8 @@ pub struct State {
     pub registry: Registry,
     /// The rule that is broken on purpose, if any.
     pub defect: Option<Defect>,
+    /// New objects have no managed fields, and so nobody's are tracked; but for server-side apply.
+    pub untracked: bool,
     clock: Clock,
     made: u64,
 }
@@ -107,6 +109,7 @@ impl State {
             store,
             registry,
             defect: None,
+            untracked: false,
             clock,
             made: 0,
         };
@@ -124,6 +127,7 @@ impl State {
             store: self.store.copy(),
             registry: self.registry.clone(),
             defect: self.defect,
+            untracked: self.untracked,
             clock,
             made: self.made,
         }

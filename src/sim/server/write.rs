@@ -89,7 +89,7 @@ impl State {
         if !self.has(Defect::NoShaping) {
             shape(&target, &mut new, options)?;
         }
-        if !options.applied {
+        if !options.applied && !self.untracked {
             let schema = target.served()?.schema.clone();
             managed::track(&target, &schema, None, &mut new, options, &self.now());
         }
@@ -180,6 +180,22 @@ impl State {
         };
         self.finish(target, &old, new, options)
             .map(Written::Updated)
+    }
+
+    /// Puts what a controller of the cluster says of an object in the place of its status.
+    ///
+    /// # Errors
+    /// 404 when there is no such object.
+    pub fn report(&mut self, target: &Target, status: Value) -> Result<(), Refusal> {
+        let index = target.resource.index;
+        let found = self.store.get(index, &target.namespace, &target.name);
+        let old = found.cloned().ok_or_else(|| target.not_found())?;
+        if old.value().get("status") != Some(&status) {
+            let mut new = old.value().clone();
+            new["status"] = status;
+            self.store.commit(&target.resource, Action::Modified, new);
+        }
+        Ok(())
     }
 
     /// Checks a wanted object against the stored one and stores it.
