@@ -3,7 +3,7 @@
 use std::{
     cmp::Ordering,
     fmt,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
 
 use serde::{Serialize, Serializer};
@@ -18,6 +18,8 @@ struct Text {
     text: Box<str>,
     /// The value that the text was last read to, while somebody holds it.
     value: Mutex<Weak<Value>>,
+    /// What was made of the text before.
+    derived: OnceLock<Box<str>>,
 }
 
 impl Json {
@@ -26,6 +28,7 @@ impl Json {
         Self(Arc::new(Text {
             text: value.to_string().into(),
             value: Mutex::default(),
+            derived: OnceLock::new(),
         }))
     }
 
@@ -46,6 +49,11 @@ impl Json {
         let value = Arc::new(serde_json::from_str(&self.0.text).unwrap_or_default());
         *held = Arc::downgrade(&value);
         value
+    }
+
+    /// What `of` makes of the value, made once: all who ask of one text ask for the same.
+    pub fn derived(&self, of: impl FnOnce(&Value) -> String) -> &str {
+        self.0.derived.get_or_init(|| of(&self.read()).into())
     }
 
     /// The text.
@@ -89,6 +97,22 @@ impl Serialize for Json {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.read().serialize(serializer)
     }
+}
+
+/// What is at a pointer (RFC 6901): `Value::pointer` without a copy of each name on the way.
+pub fn at<'a>(value: &'a Value, pointer: &str) -> Option<&'a Value> {
+    if pointer.contains('~') {
+        return value.pointer(pointer);
+    }
+    let mut names = pointer.split('/');
+    if names.next() != Some("") {
+        return None;
+    }
+    names.try_fold(value, |value, name| match value {
+        Value::Object(fields) => fields.get(name),
+        Value::Array(elements) => elements.get(name.parse::<usize>().ok()?),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    })
 }
 
 /// First `bytes` bytes of the SHA-256 of `data`, in hexadecimal.

@@ -101,6 +101,8 @@ pub struct Observer {
     settings: Arc<Settings>,
     /// Checksums by object; the version tells whether they still hold.
     checksums: Mutex<BTreeMap<Key, Checksum>>,
+    /// The Canary that was read last, and the object that it was read from.
+    latest: Mutex<Option<(Arc<Object>, Arc<Canary>)>>,
 }
 
 #[derive(Clone, Debug)]
@@ -112,7 +114,7 @@ struct Checksum {
 
 /// What one look at the cache found.
 struct Look {
-    canary: Canary,
+    canary: Arc<Canary>,
     objects: BTreeMap<Key, Arc<Object>>,
     slices: BTreeMap<String, Vec<Arc<Object>>>,
     replica_sets: BTreeMap<String, Vec<Arc<Object>>>,
@@ -131,6 +133,7 @@ impl Observer {
             cache,
             settings,
             checksums: Mutex::default(),
+            latest: Mutex::default(),
         }
     }
 
@@ -164,7 +167,7 @@ impl Observer {
         Ok(Some(Snapshot {
             now,
             settings: Arc::clone(&self.settings),
-            canary: Arc::new(look.canary),
+            canary: look.canary,
             objects: look.objects,
             slices: look.slices,
             replica_sets: look.replica_sets,
@@ -180,10 +183,23 @@ impl Observer {
         }))
     }
 
+    /// The Canary of an object, which is the same as last time for most looks.
+    fn canary(&self, object: &Arc<Object>) -> Result<Arc<Canary>, serde_json::Error> {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((read, canary)) = &*latest
+            && Arc::ptr_eq(read, object)
+        {
+            return Ok(Arc::clone(canary));
+        }
+        let canary = Arc::new(canary(object)?);
+        *latest = Some((Arc::clone(object), Arc::clone(&canary)));
+        Ok(canary)
+    }
+
     fn look(&self, key: &CanaryKey, view: &mut View) -> Option<Result<Look, ObserveError>> {
         let (namespace, name) = (&key.namespace, &key.name);
         let object = view.object(key)?;
-        let canary = match canary(&object) {
+        let canary = match self.canary(&object) {
             Ok(canary) => canary,
             Err(source) => {
                 return Some(Err(ObserveError::Undecodable {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, stream::FuturesUnordered};
 use kube::{
     Client,
     api::{Api, DynamicObject, PartialObjectMeta},
@@ -101,7 +101,9 @@ pub async fn watch(
             ));
         }
     }
-    futures::future::join_all(all).await;
+    // Only those are polled that have something to say.
+    let mut all: FuturesUnordered<_> = all.into_iter().collect();
+    while all.next().await.is_some() {}
 }
 
 async fn watch_kind(

@@ -18,13 +18,15 @@ const PREFIX: &str = "h1:";
 /// a DaemonSet is scaled to zero) and the spec of a Service. It depends on the object's JSON
 /// alone, not on the fields that a build knows.
 pub fn revision(target: &Object) -> String {
-    let body = target.body.read();
-    let content = if target.key.kind == Kind::Service {
-        without_nulls(body.get("spec").cloned().unwrap_or_default())
-    } else {
-        template(body.pointer("/spec/template").cloned().unwrap_or_default())
+    let of = |body: &Value| {
+        let content = if target.key.kind == Kind::Service {
+            without_nulls(body.get("spec").cloned().unwrap_or_default())
+        } else {
+            template(body.pointer("/spec/template").cloned().unwrap_or_default())
+        };
+        format!("{PREFIX}{}", Json::of(&content).digest(16))
     };
-    format!("{PREFIX}{}", Json::of(&content).digest(16))
+    target.body.derived(of).to_owned()
 }
 
 /// Whether a recorded revision was computed in another way, by Flagger for example: it says

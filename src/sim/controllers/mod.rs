@@ -31,7 +31,7 @@ use super::{
     behaviour::Behaviour,
     server::{Action, ApiServer, Object, PatchKind},
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, object::at};
 
 /// How long a controller takes to notice a change.
 const REACTION: Duration = Duration::from_millis(100);
@@ -303,8 +303,7 @@ impl Controllers {
 
 /// The reference to an object's controller.
 pub fn controller_of(object: &Value) -> Option<&Value> {
-    object
-        .pointer("/metadata/ownerReferences")?
+    at(object, "/metadata/ownerReferences")?
         .as_array()?
         .iter()
         .find(|owner| owner["controller"] == true)
@@ -318,19 +317,15 @@ fn owner_reference(kind: &str, owner: &Object) -> Value {
 }
 
 fn integer(value: &Value, path: &str) -> Option<i64> {
-    value.pointer(path)?.as_i64()
+    at(value, path)?.as_i64()
 }
 
 fn text<'a>(value: &'a Value, path: &str) -> &'a str {
-    value
-        .pointer(path)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
+    at(value, path).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn items<'a>(value: &'a Value, path: &str) -> &'a [Value] {
-    value
-        .pointer(path)
+    at(value, path)
         .and_then(Value::as_array)
         .map_or(&[], Vec::as_slice)
 }
