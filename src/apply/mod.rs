@@ -64,7 +64,7 @@ pub enum ApplyError {
         /// The server's answer.
         source: Box<kube::Error>,
     },
-    /// A ConfigMap or Secret changed after it was analysed.
+    /// An object is not as it was when it was looked at.
     #[error("{key} changed after it was looked at; it is looked at again")]
     Changed {
         /// The object.
@@ -251,6 +251,12 @@ impl Applier {
         let Some(existing) = object_of(key.kind, existing) else {
             return Ok(());
         };
+        let this = want.owner.as_ref();
+        if !this.is_some_and(|this| workload::is_only_of(this, &existing)) {
+            // Another Canary took the name meanwhile: to use its copy would be to follow its
+            // promotions.
+            return Err(ApplyError::Changed { key: key.clone() });
+        }
         let Some(mut patch) = want.patch(&existing) else {
             return Ok(());
         };
@@ -371,7 +377,8 @@ fn guarded(mut patch: Value, precondition: &Precondition) -> Value {
     patch
 }
 
-/// The owners of a shared config copy once this Canary is among them: one controller only.
+/// The owners of a copy once this Canary is among them, as after its restoration from a backup: one
+/// controller only.
 fn owners(existing: &DynamicObject, want: &crate::object::Want) -> Option<Value> {
     let owner = want.owner.as_ref()?;
     let mut all = existing

@@ -248,6 +248,10 @@ pub const BUGS: &[Bug] = &[
                     && phase(s) == Phase::Progressing
                     && s.name() == "shop"
                 {
+                    if let Some(owner) = &mut copy.to.owner {
+                        // Who applies asks whose the copy is.
+                        "store".clone_into(&mut owner.name);
+                    }
                     for name in ["settings-primary", "settings-store-primary"] {
                         name.clone_into(&mut copy.to.key.name);
                         plan.effects.push(Effect::CopyConfig(copy.clone()));
