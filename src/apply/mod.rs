@@ -145,6 +145,27 @@ impl Applier {
         Ok(())
     }
 
+    /// Makes sure that a status which a plan leaves as it is is the server's as well, before
+    /// anything is written that follows from it. Watches come late, each by itself: with a status of
+    /// yesterday and a route of today, users would be sent back to a canary that failed since.
+    ///
+    /// # Errors
+    /// When the Canary is another one, or cannot be read; then no effect may follow.
+    pub async fn confirm(&self, s: &Snapshot) -> Result<(), ApplyError> {
+        let key = Key::new(Kind::Canary, s.namespace(), s.name());
+        let api = self.api(&key);
+        let found = self
+            .write("read", &key, "confirm the status", async {
+                api.get(&key.name).await
+            })
+            .await?;
+        if found.metadata.resource_version == s.canary.metadata.resource_version {
+            return Ok(());
+        }
+        self.remember(&key, found);
+        Err(ApplyError::Changed { key })
+    }
+
     /// Carries out the effects of a plan, in order; measurements are not its business.
     ///
     /// # Errors
