@@ -7,8 +7,8 @@ use std::{
 };
 
 use haldane::{
-    object::{Kind, Object as Observed},
-    route::{Request, istio::eval},
+    object::{Kind, Object as Observed, merge_diff},
+    route::{Request, gateway, istio},
     sim::{
         World,
         server::{Action, Change, Object},
@@ -18,7 +18,7 @@ use haldane::{
 use serde_json::{Value, json};
 
 use crate::{
-    chaos::Chaos,
+    chaos::{Chaos, is_told},
     flow::{Deed, Flow},
 };
 
@@ -108,6 +108,15 @@ pub fn image(deployment: &Value) -> String {
     image.as_str().unwrap_or_default().to_owned()
 }
 
+/// How many pods a workload asks for; a DaemonSet one, unless it asks for nodes that there are not.
+fn pods_wanted(workload: &Value) -> i64 {
+    let spec = &workload["spec"];
+    if workload["kind"] != "DaemonSet" {
+        return spec["replicas"].as_i64().unwrap_or_default();
+    }
+    i64::from(spec["template"]["spec"]["nodeSelector"].is_null())
+}
+
 impl Checker {
     pub fn new(flow: &Flow) -> Self {
         Self {
@@ -183,6 +192,14 @@ impl Checker {
         self.objects.get(&key).map_or(&Value::Null, |o| o.value())
     }
 
+    /// The Deployment or DaemonSet of this name.
+    fn workload(&self, name: &str) -> &Value {
+        match self.value("deployments", name) {
+            Value::Null => self.value("daemonsets", name),
+            found => found,
+        }
+    }
+
     /// The image of a workload, and what its ConfigMap holds.
     fn version(&self, deployment: &Value) -> String {
         let container = &deployment["spec"]["template"]["spec"]["containers"][0];
@@ -213,36 +230,41 @@ impl Checker {
         let mut state = self.before.clone();
         match plural {
             "canaries" => state.status = self.value("canaries", "shop")["status"].clone(),
-            "virtualservices" => {
-                let route = self.value("virtualservices", "shop");
-                let share = |request: &Request| -> i64 {
-                    let shares = eval::shares(route, request).into_iter();
-                    let mine = shares.filter(|(host, _)| host == "shop-canary");
+            "virtualservices" | "httproutes" => {
+                let route = self.value(plural, "shop");
+                let share = |request: Request| -> i64 {
+                    let forwarding = if plural == "httproutes" {
+                        gateway::eval::forward(route, &request)
+                    } else {
+                        istio::eval::forward(route, &request)
+                    };
+                    let shares = forwarding.into_iter().flat_map(|to| to.shares);
+                    let mine = shares.filter(|to| to.host == "shop-canary");
                     #[allow(clippy::cast_possible_truncation)]
-                    let sum = mine.map(|(_, share)| share.round() as i64).sum();
+                    let sum = mine.map(|to| to.percent.round() as i64).sum();
                     sum
                 };
-                state.plain = share(&Request::get("/"));
-                state.matched = share(&Request::get("/").with_header("x-canary", "insider"));
+                state.plain = share(Request::get("/"));
+                state.matched = share(Request::get("/").with_header("x-canary", "insider"));
                 state.routed = route.is_object();
             }
             "services" => {
                 let selector = &self.value("services", "shop")["spec"]["selector"];
                 state.to_target = *selector == json!({"app": "shop"});
             }
-            "deployments" => {
-                let target = self.value("deployments", "shop");
+            "deployments" | "daemonsets" => {
+                let target = self.workload("shop");
                 state.target = image(target);
-                state.replicas = target["spec"]["replicas"].as_i64().unwrap_or_default();
-                state.primary = image(self.value("deployments", "shop-primary"));
+                state.replicas = pods_wanted(target);
+                state.primary = image(self.workload("shop-primary"));
             }
             _ => {}
         }
-        if matches!(plural, "deployments" | "configmaps") {
-            state.target_version = self.version(self.value("deployments", "shop"));
-            state.primary_version = self.version(self.value("deployments", "shop-primary"));
+        if matches!(plural, "deployments" | "daemonsets" | "configmaps") {
+            state.target_version = self.version(self.workload("shop"));
+            state.primary_version = self.version(self.workload("shop-primary"));
         }
-        if matches!(plural, "deployments" | "endpointslices") {
+        if matches!(plural, "deployments" | "daemonsets" | "endpointslices") {
             state.canary_ready = self.ready("shop-canary", Some(&state.target));
             state.any_ready = self.ready("shop-canary", None);
             state.primary_ready = self.ready("shop-primary", None);
@@ -253,6 +275,9 @@ impl Checker {
     fn step(&mut self, world: &World, chaos: &Chaos, flow: &Flow, change: &Arc<Change>) {
         let plural = change.resource.plural.as_str();
         let by_operator = chaos.wrote(change.revision);
+        if is_told() {
+            tell(world, change, by_operator);
+        }
         if by_operator {
             self.ownership(world, change);
         }
@@ -260,8 +285,10 @@ impl Checker {
             plural,
             "canaries"
                 | "virtualservices"
+                | "httproutes"
                 | "services"
                 | "deployments"
+                | "daemonsets"
                 | "endpointslices"
                 | "pods"
                 | "configmaps"
@@ -277,9 +304,14 @@ impl Checker {
         if plural == "pods" {
             return;
         }
-        if plural == "deployments"
+        let kind = match plural {
+            "deployments" => Some(Kind::Deployment),
+            "daemonsets" => Some(Kind::DaemonSet),
+            _ => None,
+        };
+        if let Some(kind) = kind
             && name == "shop"
-            && let Some(target) = Observed::read(Kind::Deployment, change.object.value().clone())
+            && let Some(target) = Observed::read(kind, change.object.value().clone())
         {
             let revision = workload::revision(&target);
             self.revisions
@@ -298,7 +330,8 @@ impl Checker {
                 self.sizes(world, change);
             }
             if self.route_first && plural != "canaries" {
-                self.ensure(world, "L3", plural == "virtualservices", || {
+                let is_route = matches!(plural, "virtualservices" | "httproutes");
+                self.ensure(world, "L3", is_route, || {
                     format!("a rollback writes {plural} before the route")
                 });
                 self.route_first = false;
@@ -308,6 +341,20 @@ impl Checker {
             self.route_first = new.share() > 0;
         }
     }
+}
+
+/// Prints what a write changed.
+fn tell(world: &World, change: &Change, by_operator: bool) {
+    let at = world.elapsed().as_secs_f64();
+    let (plural, name) = (&change.resource.plural, change.object.name());
+    let who = if by_operator { "operator: " } else { "" };
+    let before = change.previous.as_ref().map_or(&Value::Null, |o| o.value());
+    let mut what = merge_diff(before, change.object.value()).unwrap_or_default();
+    if let Some(metadata) = what["metadata"].as_object_mut() {
+        metadata.retain(|key, _| !matches!(key.as_str(), "managedFields" | "resourceVersion"));
+    }
+    let action = change.action;
+    println!("{at:8.3}   {who}{action:?} {plural} {name} {what}");
 }
 
 fn image_of_pod(pod: &Value) -> &str {

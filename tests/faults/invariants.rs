@@ -91,9 +91,15 @@ impl Checker {
 
     /// T1: weights are 0 to 100 and sum to 100.
     fn weights(&mut self, world: &World) {
-        let route = self.value("virtualservices", "shop").clone();
-        for rule in route["spec"]["http"].as_array().into_iter().flatten() {
-            let to = rule["route"].as_array().into_iter().flatten();
+        let istio = self.value("virtualservices", "shop")["spec"]["http"].clone();
+        let gateway = self.value("httproutes", "shop")["spec"]["rules"].clone();
+        let backends = [(istio, "route"), (gateway, "backendRefs")];
+        let rules = backends.iter().flat_map(|(rules, field)| {
+            let rules = rules.as_array().into_iter().flatten();
+            rules.map(move |rule| rule[*field].as_array())
+        });
+        for to in rules {
+            let to = to.into_iter().flatten();
             let weights: Vec<i64> = to.map(|t| t["weight"].as_i64().unwrap_or(-1)).collect();
             let fits = weights.iter().all(|w| (0..=100).contains(w));
             let sum: i64 = weights.iter().sum();
@@ -354,8 +360,15 @@ impl Checker {
                 "the Canary's spec was changed".to_owned()
             });
         }
-        if plural == "deployments" && matches!(name, "shop" | "store") {
-            let template = |object: &Object| object.value()["spec"]["template"].clone();
+        if matches!(plural, "deployments" | "daemonsets") && matches!(name, "shop" | "store") {
+            let template = |object: &Object| {
+                let mut template = object.value()["spec"]["template"].clone();
+                if plural == "daemonsets" {
+                    // A DaemonSet has no other size.
+                    template["spec"]["nodeSelector"] = Value::Null;
+                }
+                template
+            };
             let same = template(before) == template(&change.object);
             self.ensure(world, "O1", same, || {
                 "the target's template was changed".to_owned()
@@ -427,8 +440,10 @@ impl Checker {
         let server = world.server();
         for (group, plural) in [
             ("apps", "deployments"),
+            ("apps", "daemonsets"),
             ("", "services"),
             ("", "configmaps"),
+            ("gateway.networking.k8s.io", "httproutes"),
             ("networking.istio.io", "virtualservices"),
             ("networking.istio.io", "destinationrules"),
             ("autoscaling", "horizontalpodautoscalers"),

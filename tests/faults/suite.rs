@@ -2,12 +2,15 @@
 //! test --profile trials --test faults -- --nocapture --test-threads=1` tries so many crashes, half
 //! as many random schedules, and a quarter as many of each other kind.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+};
 
 use haldane::sim::Dice;
 
 use crate::{
-    chaos::{Error, Fault, Position, Twist},
+    chaos::{Error, Fault, Position, TOLD, Twist},
     flow::Flow,
     invariants::INVARIANTS,
     schedule::{Outcome, Schedule, calm, on_all_cores, regressions, try_all},
@@ -321,5 +324,10 @@ fn replay_of_a_schedule_keeps_every_invariant() {
         return;
     };
     let schedule: Schedule = serde_json::from_str(&text).unwrap();
+    // The end to compare with, before anything is printed.
+    calm(&schedule.flow, schedule.lag, |calm| {
+        println!("{:?}", calm.story)
+    });
+    TOLD.store(true, Ordering::Relaxed);
     assert_eq!(schedule.outcome(), Outcome::Right);
 }
