@@ -98,6 +98,9 @@ pub struct Checker {
     pub leaving: bool,
     /// What the neighbour's primary has mounted since it was there.
     pub mounted: Option<Value>,
+    /// How often others changed the apex service, and how often the operator did.
+    pub reverted: u64,
+    pub corrected: u64,
     /// When the release had which phase and weight.
     pub story: Vec<(Duration, String, i64)>,
     pub violation: Option<Violation>,
@@ -136,6 +139,8 @@ impl Checker {
             asked: None,
             leaving: false,
             mounted: None,
+            reverted: 0,
+            corrected: 0,
             story: Vec::new(),
             violation: None,
         }
@@ -149,6 +154,7 @@ impl Checker {
             Deed::Delete(_, "canaries", _) => self.leaving = true,
             Deed::Push(_)
             | Deed::Apply(_)
+            | Deed::Reapply(_)
             | Deed::Edit(..)
             | Deed::Restore(_)
             | Deed::Delete(..)
@@ -303,6 +309,10 @@ impl Checker {
         };
         if plural == "pods" {
             return;
+        }
+        if plural == "services" && name == "shop" && change.action == Action::Modified {
+            self.corrected += u64::from(by_operator);
+            self.reverted += u64::from(!by_operator);
         }
         let kind = match plural {
             "deployments" => Some(Kind::Deployment),

@@ -60,6 +60,10 @@ pub const INVARIANTS: &[(&str, &str)] = &[
         "O4",
         "a promotion never changes what a neighbour's primary mounts",
     ),
+    (
+        "O5",
+        "what others change back is corrected once, and not fought over",
+    ),
     ("L1", "once faults stop, the release ends as it has to"),
     ("L2", "the end is the same as without faults"),
     ("L3", "the first write of a rollback is the route"),
@@ -421,6 +425,10 @@ impl Checker {
                 "at the end the canary gets {plain} %, of its users {matched} %, on {replicas} pods"
             )
         });
+        let (reverted, corrected) = (self.reverted, self.corrected);
+        self.ensure(world, "O5", corrected <= reverted + 1, || {
+            format!("the apex service is written {corrected} times, {reverted} times by others")
+        });
         let rival = self.value("canaries", "shop-rival").clone();
         if rival.is_object() {
             let conditions = rival["status"]["conditions"]
@@ -453,7 +461,7 @@ impl Checker {
                 let owned = owners
                     .into_iter()
                     .flatten()
-                    .any(|owner| owner["kind"] == "Canary");
+                    .any(|owner| owner["kind"] == "Canary" && owner["name"] == "shop");
                 self.ensure(world, "L5", !owned, || {
                     format!("{plural} {} is left behind", object.name())
                 });

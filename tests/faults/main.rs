@@ -18,3 +18,4 @@ mod neighbours;
 mod schedule;
 mod suite;
 mod trial;
+mod worlds;

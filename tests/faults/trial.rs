@@ -173,15 +173,16 @@ fn perform(world: &World, deed: &Deed) {
     match deed {
         Deed::Push(image) => {
             world.surroundings().begin();
-            let mut containers = world
-                .server()
-                .get("apps", "deployments", "default", "shop")
-                .map(|target| target.value()["spec"]["template"]["spec"]["containers"].clone())
+            let get = |plural| world.server().get("apps", plural, "default", "shop");
+            let mut kinds = ["deployments", "daemonsets"].into_iter();
+            let (plural, target) = kinds
+                .find_map(|plural| Some((plural, get(plural)?)))
                 .unwrap();
+            let mut containers = target.value()["spec"]["template"]["spec"]["containers"].clone();
             containers[0]["image"] = json!(image);
             let patch = json!({"spec": {"template": {"spec": {"containers": containers}}}});
             world
-                .patch(("apps", "deployments"), ("default", "shop"), patch)
+                .patch(("apps", plural), ("default", "shop"), patch)
                 .unwrap();
         }
         Deed::Ask(text) => {
@@ -193,6 +194,24 @@ fn perform(world: &World, deed: &Deed) {
         Deed::Apply(manifest) => {
             world.surroundings().begin();
             world.apply(manifest.clone()).unwrap();
+        }
+        Deed::Reapply(manifests) => {
+            for manifest in manifests {
+                let text = |value: &Value| value.as_str().unwrap().to_owned();
+                let kind = text(&manifest["kind"]);
+                let resource = world
+                    .server()
+                    .resource_of(&text(&manifest["apiVersion"]), &kind)
+                    .unwrap();
+                let name = text(&manifest["metadata"]["name"]);
+                world
+                    .patch(
+                        (&resource.group, &resource.plural),
+                        ("default", &name),
+                        manifest.clone(),
+                    )
+                    .unwrap();
+            }
         }
         // What the server refuses stays as it was.
         Deed::Edit(group, plural, name, patch) => {

@@ -262,6 +262,24 @@ pub const BUGS: &[Bug] = &[
         },
     },
     Bug {
+        name: "what Git operations change back is fought over (F#1407, A#3854)",
+        flow: ("applied-again", 1),
+        noticed_by: &["O5"],
+        plant: |s| {
+            let mut plan = decide(s);
+            let corrected = plan
+                .effects
+                .iter()
+                .any(|e| matches!(e, Effect::Patch { key, .. } if key.kind == Kind::Service));
+            if corrected {
+                let again = json!({"metadata": {"annotations": {"corrected": s.now.to_string()}}});
+                let again = patch(s, Kind::Service, "shop", again);
+                plan.effects.splice(0..0, again);
+            }
+            plan
+        },
+    },
+    Bug {
         name: "annotations of others are removed (F#1857)",
         flow: ("canary", 1),
         noticed_by: &["O1"],
