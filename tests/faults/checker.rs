@@ -63,8 +63,9 @@ impl State {
         self.status["canaryWeight"].as_i64().unwrap_or_default()
     }
 
+    /// Whether users can come to the canary: by the route, or by the apex service where no route is.
     pub fn exposed(&self) -> bool {
-        self.plain > 0 || self.matched > 0 || self.to_target
+        self.plain > 0 || self.matched > 0 || (self.to_target && !self.routed)
     }
 
     /// Share of users on the canary.
@@ -281,7 +282,7 @@ impl Checker {
     fn step(&mut self, world: &World, chaos: &Chaos, flow: &Flow, change: &Arc<Change>) {
         let plural = change.resource.plural.as_str();
         let by_operator = chaos.wrote(change.revision);
-        if is_told() {
+        if is_told() && plural != "customresourcedefinitions" {
             tell(world, change, by_operator);
         }
         if by_operator {
@@ -314,11 +315,8 @@ impl Checker {
             self.corrected += u64::from(by_operator);
             self.reverted += u64::from(!by_operator);
         }
-        let kind = match plural {
-            "deployments" => Some(Kind::Deployment),
-            "daemonsets" => Some(Kind::DaemonSet),
-            _ => None,
-        };
+        let kinds = [Kind::Deployment, Kind::DaemonSet];
+        let kind = kinds.into_iter().find(|kind| kind.names().3 == plural);
         if let Some(kind) = kind
             && name == "shop"
             && let Some(target) = Observed::read(kind, change.object.value().clone())

@@ -305,6 +305,10 @@ impl Flow {
 fn patient(manifest: &mut Value, lag: u64, interval: Duration) {
     if manifest["kind"] == "Canary" && manifest["metadata"]["name"] == "shop" {
         manifest["spec"]["analysis"]["interval"] = json!(format!("{}s", interval.as_secs()));
+        if let Some(seconds) = manifest["spec"]["progressDeadlineSeconds"].as_u64() {
+            // Pods that are replaced at once wait for those before them.
+            manifest["spec"]["progressDeadlineSeconds"] = json!(seconds + lag);
+        }
     }
     if manifest["kind"] == "Deployment" || manifest["kind"] == "DaemonSet" {
         let pod = &mut manifest["spec"]["template"]["spec"];

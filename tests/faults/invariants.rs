@@ -417,9 +417,10 @@ impl Checker {
             plain,
             matched,
             replicas,
+            to_target,
             ..
         } = self.before;
-        let rests = !self.before.exposed() && replicas == flow.pods;
+        let rests = !self.before.exposed() && !to_target && replicas == flow.pods;
         self.ensure(world, "L4", rests, || {
             format!(
                 "at the end the canary gets {plain} %, of its users {matched} %, on {replicas} pods"

@@ -142,7 +142,10 @@ fn two_crashes_change_nothing() {
         let ends = sites.len() + START;
         for (first, site) in sites.iter().enumerate() {
             for second in first + 1..ends {
-                for positions in Position::ALL.map(|a| Position::ALL.map(|b| [a, b])).concat() {
+                for positions in Position::ALL
+                    .map(|a| Position::ALL.map(|b| [a, b]))
+                    .concat()
+                {
                     let faults = [first, second].into_iter().zip(positions);
                     let faults = faults.map(|(index, position)| Fault::Crash {
                         call: index as u64 + 1,

@@ -49,12 +49,10 @@ fn http_route(name: &'static str) -> Flow {
 /// applied again and again.
 fn applied_again(name: &'static str, image: &'static str, end: Phase) -> Flow {
     let mut flow = Flow::plain(name).ends(end);
+    let canary = flow.manifests[1].clone();
     with_service(&mut flow);
     let mut held = flow.manifests.clone();
-    held.extend(flow.acts.iter().filter_map(|act| match &act.deed {
-        Deed::Apply(canary) => Some(canary.clone()),
-        _ => None,
-    }));
+    held.push(canary);
     let again = |rest: u64, held: &[Value]| after(rest, Deed::Reapply(held.to_vec()));
     flow.acts.truncate(1);
     flow.acts
