@@ -133,8 +133,8 @@ pub struct Flow {
     pub pods: i64,
     /// Whether the analysis is skipped.
     pub skips: bool,
-    /// Whether Git operations change back what the operator writes.
-    pub reverted: bool,
+    /// Whether another Canary takes over when this one is gone.
+    pub inherited: bool,
     /// Whether panics were planted, which must harm nobody else.
     pub panics: bool,
 }
@@ -169,7 +169,7 @@ impl Flow {
             planned: true,
             pods: 0,
             skips: false,
-            reverted: false,
+            inherited: false,
             panics: false,
         }
     }

@@ -347,7 +347,8 @@ impl Checker {
             .into_iter()
             .flatten()
             .any(|owner| owner["name"] == "shop-rival");
-        self.ensure(world, "O3", !rival, || {
+        let elder = self.value("canaries", "shop").is_object();
+        self.ensure(world, "O3", !(rival && elder), || {
             format!("a rival owns {plural} {name}")
         });
         let Some(before) = &change.previous else {
@@ -382,7 +383,8 @@ impl Checker {
 
     /// O3, O4: Canaries leave each other's things alone.
     pub fn neighbours(&mut self, world: &World, plural: &str, name: &str) {
-        if plural == "canaries" && name == "shop-rival" {
+        let elder = self.value("canaries", "shop").is_object();
+        if plural == "canaries" && name == "shop-rival" && elder {
             let status = self.value("canaries", name)["status"].clone();
             let idle = status["runTime"].is_null()
                 && status["phase"].as_str().unwrap_or_default().is_empty();
@@ -473,6 +475,12 @@ impl Checker {
             format!("{replicas} pods are left")
         });
         let service = self.value("services", "shop").clone();
+        if flow.inherited {
+            let taken = service["spec"]["selector"] == json!({"app": "shop-primary"});
+            return self.ensure(world, "L5", taken, || {
+                format!("the heir leaves the service as {}", service["spec"])
+            });
+        }
         let back = flow.pods == 0 || service["spec"]["selector"] == json!({"app": "shop"});
         self.ensure(world, "L5", back, || {
             format!("the service is left as {}", service["spec"])

@@ -251,7 +251,11 @@ async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Tr
         let phase = status["phase"].as_str().unwrap_or_default();
         match flow.end {
             Some(end) => phase == end.as_str() || (flow.may_fail && phase == "Failed"),
-            None => world.canary("default", "shop").is_none(),
+            None => {
+                let heir =
+                    !flow.inherited || world.phase("default", "shop-rival") == Phase::Initialized;
+                heir && world.canary("default", "shop").is_none()
+            }
         }
     };
     world

@@ -22,6 +22,7 @@ pub fn flows() -> Vec<Flow> {
         applied_again("applied-again", "shop:1.1", Phase::Succeeded),
         applied_again_and_rolled_back(),
         neighbour_that_goes(),
+        heir(),
     ]
 }
 
@@ -64,7 +65,7 @@ fn applied_again(name: &'static str, image: &'static str, end: Phase) -> Flow {
     flow.acts.push(at(end, Deed::Reapply(held.clone())));
     // Once it was scaled to zero it is not fought over any more.
     flow.acts.push(again(150, &held));
-    (flow.pods, flow.reverted) = (2, true);
+    flow.pods = 2;
     flow
 }
 
@@ -84,6 +85,21 @@ fn neighbour_that_goes() -> Flow {
         ..at(Phase::Initialized, delete)
     }];
     (flow.end, flow.pods, flow.planned) = (None, 2, false);
+    with_service(&mut flow);
+    flow
+}
+
+/// Of two Canaries with one target the elder goes, and the other takes over.
+fn heir() -> Flow {
+    let mut flow = Flow::plain("heir").spec(&json!({"revertOnDeletion": true}));
+    let mut second = flow.manifests[1].clone();
+    second["metadata"]["name"] = json!("shop-rival");
+    let delete = Deed::Delete("flagger.app", "canaries", "shop");
+    flow.acts = vec![
+        at(Phase::Initialized, Deed::Apply(second)),
+        after(15, delete),
+    ];
+    (flow.end, flow.planned, flow.inherited) = (None, false, true);
     with_service(&mut flow);
     flow
 }
