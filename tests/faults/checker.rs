@@ -201,9 +201,11 @@ impl Checker {
 
     /// The Deployment or DaemonSet of this name.
     fn workload(&self, name: &str) -> &Value {
-        match self.value("deployments", name) {
-            Value::Null => self.value("daemonsets", name),
-            found => found,
+        let deployment = self.value("deployments", name);
+        if deployment.is_null() {
+            self.value("daemonsets", name)
+        } else {
+            deployment
         }
     }
 

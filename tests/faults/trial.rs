@@ -249,14 +249,11 @@ async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Tr
     let rest = flow.drain + Duration::from_secs(45);
     let ended = |status: &Value, world: &World| {
         let phase = status["phase"].as_str().unwrap_or_default();
-        match flow.end {
-            Some(end) => phase == end.as_str() || (flow.may_fail && phase == "Failed"),
-            None => {
-                let heir =
-                    !flow.inherited || world.phase("default", "shop-rival") == Phase::Initialized;
-                heir && world.canary("default", "shop").is_none()
-            }
+        if let Some(end) = flow.end {
+            return phase == end.as_str() || (flow.may_fail && phase == "Failed");
         }
+        let heir = || world.phase("default", "shop-rival") == Phase::Initialized;
+        world.canary("default", "shop").is_none() && (!flow.inherited || heir())
     };
     world
         .run_until(
