@@ -33,6 +33,16 @@ pub struct Plan {
     pub wake: Option<Timestamp>,
 }
 
+impl Plan {
+    /// Whether it changes anything in the cluster besides the status.
+    pub fn writes(&self) -> bool {
+        self.effects.iter().any(|effect| match effect {
+            Effect::Create { .. } | Effect::Patch { .. } | Effect::CopyConfig(_) => true,
+            Effect::Measure(_) | Effect::Look(_) => false,
+        })
+    }
+}
+
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {

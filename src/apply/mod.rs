@@ -64,7 +64,7 @@ pub enum ApplyError {
         /// The server's answer.
         source: Box<kube::Error>,
     },
-    /// A ConfigMap or Secret changed after it was analysed.
+    /// An object is not as it was when it was looked at.
     #[error("{key} changed after it was looked at; it is looked at again")]
     Changed {
         /// The object.
@@ -143,6 +143,27 @@ impl Applier {
             .await?;
         self.remember(&key, written);
         Ok(())
+    }
+
+    /// Makes sure that a status which a plan leaves as it is is the server's as well, before
+    /// anything is written that follows from it. Watches come late, each by itself: with a status of
+    /// yesterday and a route of today, users would be sent back to a canary that failed since.
+    ///
+    /// # Errors
+    /// When the Canary is another one, or cannot be read; then no effect may follow.
+    pub async fn confirm(&self, s: &Snapshot) -> Result<(), ApplyError> {
+        let key = Key::new(Kind::Canary, s.namespace(), s.name());
+        let api = self.api(&key);
+        let found = self
+            .write("read", &key, "confirm the status", async {
+                api.get(&key.name).await
+            })
+            .await?;
+        if found.metadata.resource_version == s.canary.metadata.resource_version {
+            return Ok(());
+        }
+        self.remember(&key, found);
+        Err(ApplyError::Changed { key })
     }
 
     /// Carries out the effects of a plan, in order; measurements are not its business.
@@ -251,6 +272,12 @@ impl Applier {
         let Some(existing) = object_of(key.kind, existing) else {
             return Ok(());
         };
+        let this = want.owner.as_ref();
+        if !this.is_some_and(|this| workload::is_only_of(this, &existing)) {
+            // Another Canary took the name meanwhile: to use its copy would be to follow its
+            // promotions.
+            return Err(ApplyError::Changed { key: key.clone() });
+        }
         let Some(mut patch) = want.patch(&existing) else {
             return Ok(());
         };
@@ -371,7 +398,8 @@ fn guarded(mut patch: Value, precondition: &Precondition) -> Value {
     patch
 }
 
-/// The owners of a shared config copy once this Canary is among them: one controller only.
+/// The owners of a copy once this Canary is among them, as after its restoration from a backup: one
+/// controller only.
 fn owners(existing: &DynamicObject, want: &crate::object::Want) -> Option<Value> {
     let owner = want.owner.as_ref()?;
     let mut all = existing

@@ -1,6 +1,12 @@
 //! Who is looked at next: several Canaries at a time, none twice at once.
 
-use std::{collections::BTreeSet, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use kube::runtime::scheduler::{ScheduleRequest, scheduler};
@@ -18,6 +24,28 @@ const BEAT: Duration = Duration::from_secs(10);
 
 /// How long a Canary rests whose look panicked.
 const PANIC_REST: Duration = Duration::from_secs(30);
+
+/// Most looks at one Canary in [`SPAN`]. More are those of a dispute with somebody who changes
+/// everything back at once, and the API server shall not suffer from it.
+const MOST_LOOKS: u32 = 50;
+
+/// See [`MOST_LOOKS`].
+const SPAN: Duration = Duration::from_secs(1);
+
+/// Counts looks at Canaries.
+#[derive(Default)]
+struct Looks(BTreeMap<CanaryKey, (Instant, u32)>);
+
+impl Looks {
+    /// Counts a look; when the Canary has had too many, the time of the next one instead.
+    fn rest(&mut self, key: &CanaryKey) -> Option<Instant> {
+        let now = Instant::now();
+        self.0.retain(|_, (since, _)| *since + SPAN > now);
+        let (since, count) = self.0.entry(key.clone()).or_insert((now, 0));
+        *count += 1;
+        (*count > MOST_LOOKS).then(|| *since + SPAN)
+    }
+}
 
 /// Looks at Canaries as they change or their time comes, until `stop`; then waits for the looks
 /// under way.
@@ -42,6 +70,7 @@ pub async fn work(
     let mut heart = tokio::time::interval(BEAT);
     let mut looking = FuturesUnordered::new();
     let mut busy: BTreeSet<CanaryKey> = BTreeSet::new();
+    let mut looks = Looks::default();
     let mut leading = leadership.is_leader();
     let mut lead = Box::pin(wait_for_lead(leadership.clone()));
     loop {
@@ -70,6 +99,10 @@ pub async fn work(
                 if !leading || !leadership.is_leader() {
                     continue;
                 }
+                if let Some(run_at) = looks.rest(&key) {
+                    let _ = timer.send(ScheduleRequest { message: key, run_at });
+                    continue;
+                }
                 busy.insert(key.clone());
                 let look = AssertUnwindSafe(Arc::clone(&driver).look(key.clone())).catch_unwind();
                 looking.push(async move {
@@ -96,4 +129,24 @@ fn stream<T>(receiver: mpsc::UnboundedReceiver<T>) -> impl futures::Stream<Item 
     futures::stream::unfold(receiver, |mut receiver| async move {
         receiver.recv().await.map(|item| (item, receiver))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::{Key, Kind};
+
+    #[tokio::test(start_paused = true)]
+    async fn canary_that_is_changed_without_end_is_looked_at_with_pauses() {
+        let mut looks = Looks::default();
+        let [disputed, other] = ["disputed", "other"].map(|name| Key::new(Kind::Canary, "n", name));
+        let start = Instant::now();
+        for _ in 0..MOST_LOOKS {
+            assert_eq!(looks.rest(&disputed), None);
+        }
+        assert_eq!(looks.rest(&disputed), Some(start + SPAN));
+        assert_eq!(looks.rest(&other), None, "nobody else waits");
+        tokio::time::sleep(SPAN).await;
+        assert_eq!(looks.rest(&disputed), None);
+    }
 }

@@ -27,8 +27,9 @@ pub const RULES: &[Rule] = &[
     Rule {
         group: "flagger.app",
         resources: &["canaries"],
-        verbs: &["list", "watch", "patch"],
-        reason: "The releases; patched for finalizers and to take back requests that were obeyed.",
+        verbs: &["get", "list", "watch", "patch"],
+        reason: "The releases; read to confirm a status before writes that follow from it, patched \
+                 for finalizers and to take back requests that were obeyed.",
         when: None,
     },
     Rule {

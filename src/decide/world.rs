@@ -450,7 +450,7 @@ fn scalers(
 pub(super) fn note_scaled_down(facts: &Facts, d: &mut Draft) {
     let settled = matches!(
         d.status.phase,
-        Phase::Initialized | Phase::Succeeded | Phase::Failed
+        Phase::Initialized | Phase::Succeeded | Phase::Failed | Phase::Waiting
     );
     if settled
         && d.status.canary_weight == 0

@@ -58,6 +58,12 @@ pub enum ObserveError {
         /// The object.
         key: Key,
     },
+    /// The server that was asked knows an older state of a ConfigMap or Secret than its watch showed.
+    #[error("reading {key}: older than what its watch showed")]
+    Outdated {
+        /// The object.
+        key: Key,
+    },
     /// The API server did not answer in time.
     #[error("reading {key}: no answer within {READ_TIMEOUT:?}")]
     TimedOut {
@@ -345,6 +351,17 @@ impl Observer {
         let Some(found) = read else {
             return Err(ObserveError::Missing { key: key.clone() });
         };
+        let versions = (
+            number(found.metadata.resource_version.as_deref()),
+            number(Some(version)),
+        );
+        if let (Some(found), Some(shown)) = versions
+            && found < shown
+        {
+            // To take it for what the watch showed would be to lose a revision: nothing would ask
+            // for it again.
+            return Err(ObserveError::Outdated { key: key.clone() });
+        }
         let kind = found.data.get("type").and_then(Value::as_str);
         let tracked =
             key.kind == Kind::ConfigMap || kind.is_none_or(workload::is_tracked_secret_type);
@@ -362,6 +379,11 @@ impl Observer {
             );
         Ok(sum)
     }
+}
+
+/// A version as a number: servers count one number up for all objects.
+fn number(version: Option<&str>) -> Option<u64> {
+    version?.parse().ok()
 }
 
 /// The metric templates that a Canary refers to.

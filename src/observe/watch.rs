@@ -7,13 +7,15 @@ use std::{
     time::Duration,
 };
 
+use backon::ExponentialBuilder;
 use futures::{StreamExt, TryStreamExt, stream::FuturesUnordered};
 use kube::{
     Client,
     api::{Api, DynamicObject, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
-        watcher::{self, Event, watcher},
+        utils::{Backoff, ResetTimerBackoff},
+        watcher::{self, Event, ExponentialBackoff, watcher},
     },
 };
 use serde_json::{Value, json};
@@ -159,7 +161,7 @@ async fn watch_kind(
                 })
                 .boxed()
         };
-        let mut events = std::pin::pin!(events.default_backoff());
+        let mut events = std::pin::pin!(events.backoff(backoff(kind)));
         let mut present = BTreeSet::new();
         while let Some(event) = events.next().await {
             match event {
@@ -201,6 +203,19 @@ async fn watch_kind(
             }
         }
     }
+}
+
+/// How long a watch that failed waits: as clients of Kubernetes do, spread by kind, and the same in
+/// every run of a simulation.
+fn backoff(kind: Kind) -> impl Backoff {
+    let waits = ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(800))
+        .with_max_delay(Duration::from_secs(30))
+        .with_factor(2.0)
+        .with_jitter()
+        .with_jitter_seed(kind as u64)
+        .without_max_times();
+    ResetTimerBackoff::new(ExponentialBackoff::from(waits), Duration::from_mins(2))
 }
 
 /// Whether the server has the API of an optional kind. When it cannot tell, the watch will.

@@ -15,7 +15,7 @@ use super::{
 pub struct EndState(BTreeMap<String, Value>);
 
 /// Kinds that are compared.
-const KINDS: [(&str, &str); 8] = [
+const KINDS: [(&str, &str); 9] = [
     ("flagger.app", "canaries"),
     ("apps", "deployments"),
     ("apps", "daemonsets"),
@@ -23,17 +23,30 @@ const KINDS: [(&str, &str); 8] = [
     ("", "configmaps"),
     ("networking.istio.io", "virtualservices"),
     ("networking.istio.io", "destinationrules"),
+    ("gateway.networking.k8s.io", "httproutes"),
     ("autoscaling", "horizontalpodautoscalers"),
 ];
 
 impl EndState {
     /// The state of a cluster now.
     pub fn of(server: &ApiServer) -> Self {
+        let copies = copies(server);
         let mut objects = BTreeMap::new();
         for (group, plural) in KINDS {
             for object in server.list(group, plural, "") {
-                let name = format!("{plural} {}/{}", object.namespace(), object.name());
-                objects.insert(name, lasting(object.value()));
+                let mut object = object.value().clone();
+                let metadata = &object["metadata"];
+                let (namespace, name) = (text(&metadata["namespace"]), text(&metadata["name"]));
+                let own = copies.get(&(namespace.to_owned(), name.to_owned()));
+                let name = own
+                    .filter(|_| plural == "configmaps")
+                    .map_or(name, String::as_str);
+                let name = format!("{plural} {namespace}/{name}");
+                let namespace = namespace.to_owned();
+                name_copies(&mut object["spec"]["template"]["spec"], &|name| {
+                    copies.get(&(namespace.clone(), name.to_owned())).cloned()
+                });
+                objects.insert(name, lasting(&object));
             }
         }
         Self(objects)
@@ -60,6 +73,56 @@ impl EndState {
             })
             .collect()
     }
+}
+
+/// How copies of ConfigMaps would be called if each had its Canary's name in its own, by namespace
+/// and name. Of two Canaries that use one ConfigMap whoever comes first gets the shorter name for
+/// its copy, and so it may be the one or the other.
+fn copies(server: &ApiServer) -> BTreeMap<(String, String), String> {
+    let mut copies = BTreeMap::new();
+    for map in server.list("", "configmaps", "") {
+        let owners = map.value()["metadata"]["ownerReferences"].as_array();
+        let mut owners = owners.into_iter().flatten();
+        let Some(owner) = owners.find(|owner| owner["kind"] == "Canary") else {
+            continue;
+        };
+        let (name, owner) = (map.name(), text(&owner["name"]));
+        let Some((source, end)) = name.rsplit_once("-primary") else {
+            continue;
+        };
+        let longer = format!("-{owner}");
+        let source = source.strip_suffix(&longer).unwrap_or(source);
+        let key = (map.namespace().to_owned(), name.to_owned());
+        copies.insert(key, format!("{source}-{owner}-primary{end}"));
+    }
+    copies
+}
+
+/// Gives the ConfigMaps that a pod spec uses the names that they would have.
+fn name_copies(spec: &mut Value, named: &impl Fn(&str) -> Option<String>) {
+    match spec {
+        Value::Object(fields) => {
+            for (field, value) in fields {
+                let reference = ["configMap", "configMapRef", "configMapKeyRef"];
+                if reference.contains(&field.as_str())
+                    && let Some(name) = value["name"].as_str().and_then(named)
+                {
+                    value["name"] = json!(name);
+                }
+                name_copies(value, named);
+            }
+        }
+        Value::Array(elements) => {
+            for element in elements {
+                name_copies(element, named);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
 
 /// What stays the same from run to run: no identities, versions, addresses and times.

@@ -1,12 +1,12 @@
 //! ConfigMaps and Secrets that a workload uses, and their copies for the primary.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
 use super::{
     POD_SPEC, WorkloadError, adopts, elements_mut,
-    owner::{is_canary, owner},
+    owner::{is_only_of, owner},
 };
 use crate::{
     api::{CONFIG_TRACKING, Canary},
@@ -244,7 +244,8 @@ pub fn copy_name<'a>(
 ) -> Result<String, WorkloadError> {
     let [shared, own] = copy_names(&source.name, &canary.spec.target_ref.name);
     let find = |name: &str| existing(&Key::new(source.kind, &source.namespace, name));
-    if find(&shared).is_none_or(|copy| is_only_ours(canary, copy)) {
+    let this = owner(canary);
+    if find(&shared).is_none_or(|copy| is_only_of(&this, copy)) {
         return Ok(shared);
     }
     if let Some(copy) = find(&own) {
@@ -264,16 +265,6 @@ pub fn copy_names(name: &str, target: &str) -> [String; 2] {
         format!("{name}-primary"),
         format!("{name}-{target}-primary"),
     ]
-}
-
-fn is_only_ours(canary: &Canary, copy: &Object) -> bool {
-    let of_canaries: BTreeSet<bool> = copy
-        .owners
-        .iter()
-        .filter(|owner| owner.kind == Kind::Canary.to_string())
-        .map(|owner| is_canary(canary, owner))
-        .collect();
-    of_canaries == BTreeSet::from([true])
 }
 
 /// The copying of a config for the primary, under the name that [`copy_name`] gave.

@@ -37,7 +37,7 @@ pub use configs::{
     is_tracked_secret_type, rename_configs,
 };
 pub use endpoints::{current_replica_set, is_pod_of, ready_endpoints, ready_pods};
-pub use owner::{adopts, owner};
+pub use owner::{adopts, is_only_of, owner};
 pub use primary::primary;
 pub use promotion::{carries, promotion, release_id, release_of, restoration, shared_revision};
 pub use readiness::{Readiness, Side, readiness};

@@ -21,8 +21,21 @@ pub fn owner(canary: &Canary) -> Owner {
 
 /// Whether an owner is this Canary: by identity, or by name when it was restored from a backup.
 pub(super) fn is_canary(canary: &Canary, owner: &Owner) -> bool {
-    let this = self::owner(canary);
+    is_same(&self::owner(canary), owner)
+}
+
+fn is_same(this: &Owner, owner: &Owner) -> bool {
     owner.kind == this.kind && (owner.uid == this.uid || owner.name == this.name)
+}
+
+/// Whether this Canary owns an object and no other Canary does.
+pub fn is_only_of(this: &Owner, object: &Object) -> bool {
+    let mut canaries = object
+        .owners
+        .iter()
+        .filter(|owner| owner.kind == this.kind)
+        .peekable();
+    canaries.peek().is_some() && canaries.all(|owner| is_same(this, owner))
 }
 
 /// Whether an object is controlled by this Canary.
@@ -95,6 +108,30 @@ mod tests {
             owned(Kind::Secret, "podinfo", "uid-before-restore"),
         ] {
             assert_eq!(adopts(&canary, &existing), Ok(()));
+        }
+    }
+
+    #[test]
+    fn is_only_of_a_canary_what_no_other_owns_too() {
+        let this = owner(&canary(""));
+        let owned = |owners: &str| {
+            let text = format!("{{metadata: {{name: x, ownerReferences: [{owners}]}}}}");
+            object(Kind::ConfigMap, &text)
+        };
+        let ours = "{kind: Canary, name: podinfo, uid: uid-of-canary, controller: true}";
+        let other = "{kind: Canary, name: another, uid: uid-2}";
+        let restored = "{kind: Canary, name: podinfo, uid: uid-before-restore}";
+        let chart = "{kind: HelmRelease, name: chart, uid: uid-3}";
+        for (owners, expected) in [
+            (ours.to_owned(), true),
+            (restored.to_owned(), true),
+            (format!("{chart}, {ours}"), true),
+            (String::new(), false),
+            (chart.to_owned(), false),
+            (other.to_owned(), false),
+            (format!("{ours}, {other}"), false),
+        ] {
+            assert_eq!(is_only_of(&this, &owned(&owners)), expected, "{owners}");
         }
     }
 

@@ -6,7 +6,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -151,6 +154,13 @@ pub enum Fault {
     Event { event: u64, twist: Twist },
 }
 
+/// Whether what happens is printed as it does: for replays.
+pub static TOLD: AtomicBool = AtomicBool::new(false);
+
+pub fn is_told() -> bool {
+    TOLD.load(Ordering::Relaxed)
+}
+
 /// More requests than anybody needs at one moment.
 const FLOOD: u64 = 1_000;
 
@@ -182,6 +192,7 @@ pub struct Chaos {
     gate: Arc<Gate>,
     server: ApiServer,
     faults: Vec<Fault>,
+    start: Instant,
     counts: Mutex<Counts>,
 }
 
@@ -191,6 +202,7 @@ impl Chaos {
             gate,
             server,
             faults,
+            start: Instant::now(),
             counts: Mutex::default(),
         }
     }
@@ -302,6 +314,10 @@ impl Interceptor for Chaos {
         let sub = call.subresource.map_or("", |sub| sub.as_str());
         let site = format!("{} {} {sub}", call.verb.as_str(), call.resource);
         counts.sites.push(site.trim_end().to_owned());
+        if is_told() {
+            let at = self.start.elapsed().as_secs_f64();
+            println!("{at:8.3} #{number} {}: {site} {}", call.user, call.name);
+        }
         let reads = matches!(call.verb, Verb::Get | Verb::List);
         for (index, fault) in self.faults.iter().enumerate() {
             let within = |from: u64, times: u64| (from..from + times).contains(&number);
@@ -320,6 +336,9 @@ impl Interceptor for Chaos {
                 continue;
             }
             counts.struck.insert(index);
+            if is_told() {
+                println!("    {fault:?}");
+            }
             match *fault {
                 Fault::Crash { position, .. } => {
                     if position == Position::BeforeSending {
@@ -371,6 +390,9 @@ impl Interceptor for Chaos {
             return gated;
         }
         let mut counts = self.lock();
+        if is_told() && outcome.code >= 300 {
+            println!("    refused: {} {}", outcome.code, outcome.reason);
+        }
         if call.verb.writes() && outcome.code < 300 {
             let revision = self.server.revision();
             counts.audit.insert(revision);
@@ -418,6 +440,9 @@ impl Interceptor for Chaos {
             return gated;
         };
         counts.struck.insert(index);
+        if is_told() {
+            println!("    {twist:?} of event {number} for {}", call.user);
+        }
         match twist {
             Twist::Late(seconds) => Delivery::Hold(Duration::from_secs(seconds)),
             Twist::Close => Delivery::Close,

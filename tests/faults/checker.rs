@@ -7,8 +7,8 @@ use std::{
 };
 
 use haldane::{
-    object::{Kind, Object as Observed},
-    route::{Request, istio::eval},
+    object::{Kind, Object as Observed, merge_diff},
+    route::{Request, gateway, istio},
     sim::{
         World,
         server::{Action, Change, Object},
@@ -18,7 +18,7 @@ use haldane::{
 use serde_json::{Value, json};
 
 use crate::{
-    chaos::Chaos,
+    chaos::{Chaos, is_told},
     flow::{Deed, Flow},
 };
 
@@ -63,8 +63,9 @@ impl State {
         self.status["canaryWeight"].as_i64().unwrap_or_default()
     }
 
+    /// Whether users can come to the canary: by the route, or by the apex service where no route is.
     pub fn exposed(&self) -> bool {
-        self.plain > 0 || self.matched > 0 || self.to_target
+        self.plain > 0 || self.matched > 0 || (self.to_target && !self.routed)
     }
 
     /// Share of users on the canary.
@@ -98,6 +99,9 @@ pub struct Checker {
     pub leaving: bool,
     /// What the neighbour's primary has mounted since it was there.
     pub mounted: Option<Value>,
+    /// How often others changed the apex service, and how often the operator did.
+    pub reverted: u64,
+    pub corrected: u64,
     /// When the release had which phase and weight.
     pub story: Vec<(Duration, String, i64)>,
     pub violation: Option<Violation>,
@@ -106,6 +110,15 @@ pub struct Checker {
 pub fn image(deployment: &Value) -> String {
     let image = &deployment["spec"]["template"]["spec"]["containers"][0]["image"];
     image.as_str().unwrap_or_default().to_owned()
+}
+
+/// How many pods a workload asks for; a DaemonSet one, unless it asks for nodes that there are not.
+fn pods_wanted(workload: &Value) -> i64 {
+    let spec = &workload["spec"];
+    if workload["kind"] != "DaemonSet" {
+        return spec["replicas"].as_i64().unwrap_or_default();
+    }
+    i64::from(spec["template"]["spec"]["nodeSelector"].is_null())
 }
 
 impl Checker {
@@ -127,6 +140,8 @@ impl Checker {
             asked: None,
             leaving: false,
             mounted: None,
+            reverted: 0,
+            corrected: 0,
             story: Vec::new(),
             violation: None,
         }
@@ -140,6 +155,7 @@ impl Checker {
             Deed::Delete(_, "canaries", _) => self.leaving = true,
             Deed::Push(_)
             | Deed::Apply(_)
+            | Deed::Reapply(_)
             | Deed::Edit(..)
             | Deed::Restore(_)
             | Deed::Delete(..)
@@ -183,6 +199,16 @@ impl Checker {
         self.objects.get(&key).map_or(&Value::Null, |o| o.value())
     }
 
+    /// The Deployment or DaemonSet of this name.
+    fn workload(&self, name: &str) -> &Value {
+        let deployment = self.value("deployments", name);
+        if deployment.is_null() {
+            self.value("daemonsets", name)
+        } else {
+            deployment
+        }
+    }
+
     /// The image of a workload, and what its ConfigMap holds.
     fn version(&self, deployment: &Value) -> String {
         let container = &deployment["spec"]["template"]["spec"]["containers"][0];
@@ -213,36 +239,41 @@ impl Checker {
         let mut state = self.before.clone();
         match plural {
             "canaries" => state.status = self.value("canaries", "shop")["status"].clone(),
-            "virtualservices" => {
-                let route = self.value("virtualservices", "shop");
-                let share = |request: &Request| -> i64 {
-                    let shares = eval::shares(route, request).into_iter();
-                    let mine = shares.filter(|(host, _)| host == "shop-canary");
+            "virtualservices" | "httproutes" => {
+                let route = self.value(plural, "shop");
+                let share = |request: Request| -> i64 {
+                    let forwarding = if plural == "httproutes" {
+                        gateway::eval::forward(route, &request)
+                    } else {
+                        istio::eval::forward(route, &request)
+                    };
+                    let shares = forwarding.into_iter().flat_map(|to| to.shares);
+                    let mine = shares.filter(|to| to.host == "shop-canary");
                     #[allow(clippy::cast_possible_truncation)]
-                    let sum = mine.map(|(_, share)| share.round() as i64).sum();
+                    let sum = mine.map(|to| to.percent.round() as i64).sum();
                     sum
                 };
-                state.plain = share(&Request::get("/"));
-                state.matched = share(&Request::get("/").with_header("x-canary", "insider"));
+                state.plain = share(Request::get("/"));
+                state.matched = share(Request::get("/").with_header("x-canary", "insider"));
                 state.routed = route.is_object();
             }
             "services" => {
                 let selector = &self.value("services", "shop")["spec"]["selector"];
                 state.to_target = *selector == json!({"app": "shop"});
             }
-            "deployments" => {
-                let target = self.value("deployments", "shop");
+            "deployments" | "daemonsets" => {
+                let target = self.workload("shop");
                 state.target = image(target);
-                state.replicas = target["spec"]["replicas"].as_i64().unwrap_or_default();
-                state.primary = image(self.value("deployments", "shop-primary"));
+                state.replicas = pods_wanted(target);
+                state.primary = image(self.workload("shop-primary"));
             }
             _ => {}
         }
-        if matches!(plural, "deployments" | "configmaps") {
-            state.target_version = self.version(self.value("deployments", "shop"));
-            state.primary_version = self.version(self.value("deployments", "shop-primary"));
+        if matches!(plural, "deployments" | "daemonsets" | "configmaps") {
+            state.target_version = self.version(self.workload("shop"));
+            state.primary_version = self.version(self.workload("shop-primary"));
         }
-        if matches!(plural, "deployments" | "endpointslices") {
+        if matches!(plural, "deployments" | "daemonsets" | "endpointslices") {
             state.canary_ready = self.ready("shop-canary", Some(&state.target));
             state.any_ready = self.ready("shop-canary", None);
             state.primary_ready = self.ready("shop-primary", None);
@@ -253,6 +284,9 @@ impl Checker {
     fn step(&mut self, world: &World, chaos: &Chaos, flow: &Flow, change: &Arc<Change>) {
         let plural = change.resource.plural.as_str();
         let by_operator = chaos.wrote(change.revision);
+        if is_told() && plural != "customresourcedefinitions" {
+            tell(world, change, by_operator);
+        }
         if by_operator {
             self.ownership(world, change);
         }
@@ -260,8 +294,10 @@ impl Checker {
             plural,
             "canaries"
                 | "virtualservices"
+                | "httproutes"
                 | "services"
                 | "deployments"
+                | "daemonsets"
                 | "endpointslices"
                 | "pods"
                 | "configmaps"
@@ -277,9 +313,15 @@ impl Checker {
         if plural == "pods" {
             return;
         }
-        if plural == "deployments"
+        if plural == "services" && name == "shop" && change.action == Action::Modified {
+            self.corrected += u64::from(by_operator);
+            self.reverted += u64::from(!by_operator);
+        }
+        let kinds = [Kind::Deployment, Kind::DaemonSet];
+        let kind = kinds.into_iter().find(|kind| kind.names().3 == plural);
+        if let Some(kind) = kind
             && name == "shop"
-            && let Some(target) = Observed::read(Kind::Deployment, change.object.value().clone())
+            && let Some(target) = Observed::read(kind, change.object.value().clone())
         {
             let revision = workload::revision(&target);
             self.revisions
@@ -298,7 +340,8 @@ impl Checker {
                 self.sizes(world, change);
             }
             if self.route_first && plural != "canaries" {
-                self.ensure(world, "L3", plural == "virtualservices", || {
+                let is_route = matches!(plural, "virtualservices" | "httproutes");
+                self.ensure(world, "L3", is_route, || {
                     format!("a rollback writes {plural} before the route")
                 });
                 self.route_first = false;
@@ -308,6 +351,20 @@ impl Checker {
             self.route_first = new.share() > 0;
         }
     }
+}
+
+/// Prints what a write changed.
+fn tell(world: &World, change: &Change, by_operator: bool) {
+    let at = world.elapsed().as_secs_f64();
+    let (plural, name) = (&change.resource.plural, change.object.name());
+    let who = if by_operator { "operator: " } else { "" };
+    let before = change.previous.as_ref().map_or(&Value::Null, |o| o.value());
+    let mut what = merge_diff(before, change.object.value()).unwrap_or_default();
+    if let Some(metadata) = what["metadata"].as_object_mut() {
+        metadata.retain(|key, _| !matches!(key.as_str(), "managedFields" | "resourceVersion"));
+    }
+    let action = change.action;
+    println!("{at:8.3}   {who}{action:?} {plural} {name} {what}");
 }
 
 fn image_of_pod(pod: &Value) -> &str {

@@ -8,6 +8,8 @@ use haldane::{
 };
 use serde_json::{Value, json};
 
+use crate::worlds;
+
 /// Where gates ask.
 pub const GATE: &str = "http://gate.test/";
 
@@ -35,6 +37,8 @@ pub enum Deed {
     Edit(&'static str, &'static str, &'static str, Value),
     /// Set the Canary's spec to this, and nothing else.
     Restore(Value),
+    /// Apply manifests again, as Git operations do: fields that they have get their values back.
+    Reapply(Vec<Value>),
     /// Delete an object.
     Delete(&'static str, &'static str, &'static str),
     /// Answer at [`GATE`] like this.
@@ -54,7 +58,7 @@ pub struct Act {
 }
 
 /// Done at this phase.
-fn at(phase: Phase, deed: Deed) -> Act {
+pub fn at(phase: Phase, deed: Deed) -> Act {
     let when = Some((phase, None));
     Act {
         when,
@@ -74,7 +78,7 @@ fn on(weight: i64, deed: Deed) -> Act {
 }
 
 /// Done so many seconds after the act before, wherever the release stands.
-fn after(rest: u64, deed: Deed) -> Act {
+pub fn after(rest: u64, deed: Deed) -> Act {
     Act {
         when: None,
         rest,
@@ -82,7 +86,7 @@ fn after(rest: u64, deed: Deed) -> Act {
     }
 }
 
-fn push(image: &'static str) -> Act {
+pub fn push(image: &'static str) -> Act {
     at(Phase::Initialized, Deed::Push(image))
 }
 
@@ -129,6 +133,8 @@ pub struct Flow {
     pub pods: i64,
     /// Whether the analysis is skipped.
     pub skips: bool,
+    /// Whether another Canary takes over when this one is gone.
+    pub inherited: bool,
     /// Whether panics were planted, which must harm nobody else.
     pub panics: bool,
 }
@@ -163,6 +169,7 @@ impl Flow {
             planned: true,
             pods: 0,
             skips: false,
+            inherited: false,
             panics: false,
         }
     }
@@ -176,7 +183,7 @@ impl Flow {
         Self::new(name, &analysis, &[25, 50])
     }
 
-    fn plain(name: &'static str) -> Self {
+    pub fn plain(name: &'static str) -> Self {
         Self::steps(name, &json!({}))
     }
 
@@ -185,7 +192,7 @@ impl Flow {
         self
     }
 
-    fn ends(mut self, end: Phase) -> Self {
+    pub fn ends(mut self, end: Phase) -> Self {
         self.end = Some(end);
         self
     }
@@ -195,7 +202,7 @@ impl Flow {
         self
     }
 
-    fn spec(mut self, change: &Value) -> Self {
+    pub fn spec(mut self, change: &Value) -> Self {
         merge(&mut self.manifests[1]["spec"], change);
         self
     }
@@ -211,32 +218,33 @@ impl Flow {
     /// The same flow with proxies that follow so many seconds late: drain and interval leave them
     /// that time, as they have to.
     pub fn lagging(mut self, lag: u64) -> Self {
-        if lag > 1 {
-            self.lag = lag;
-            // A check has to see more than the first moments of a step.
-            self.interval += Duration::from_secs(lag + 20);
-            self.drain += Duration::from_secs(lag);
-            let interval = format!("{}s", self.interval.as_secs());
-            for manifest in &mut self.manifests {
-                if manifest["kind"] == "Canary" && manifest["metadata"]["name"] == "shop" {
-                    manifest["spec"]["analysis"]["interval"] = json!(interval);
+        self.lag = lag;
+        if lag <= 1 {
+            return self;
+        }
+        // A check has to see more than the first moments of a step.
+        self.interval += Duration::from_secs(lag + 20);
+        self.drain += Duration::from_secs(lag);
+        let interval = self.interval;
+        for manifest in &mut self.manifests {
+            patient(manifest, lag, interval);
+        }
+        for act in &mut self.acts {
+            act.rest += lag * u64::from(act.rest > 0);
+            match &mut act.deed {
+                Deed::Apply(manifest) => patient(manifest, lag, interval),
+                Deed::Reapply(manifests) => {
+                    for manifest in manifests {
+                        patient(manifest, lag, interval);
+                    }
                 }
-            }
-            // As the owner of an application with slow proxies does.
-            for manifest in &mut self.manifests {
-                patient(manifest, lag);
-            }
-            for act in &mut self.acts {
-                act.rest += lag * u64::from(act.rest > 0);
-                if let Deed::Apply(manifest) = &mut act.deed {
-                    patient(manifest, lag);
-                }
-                if let Deed::Apply(manifest) = &mut act.deed
-                    && manifest["kind"] == "Canary"
-                    && manifest["metadata"]["name"] == "shop"
-                {
-                    manifest["spec"]["analysis"]["interval"] = json!(interval);
-                }
+                Deed::Push(_)
+                | Deed::Ask(_)
+                | Deed::Edit(..)
+                | Deed::Restore(_)
+                | Deed::Delete(..)
+                | Deed::Gate(_)
+                | Deed::Behave(..) => {}
             }
         }
         self
@@ -252,6 +260,7 @@ impl Flow {
             requests(),
             deletions(),
             around(),
+            worlds::flows(),
         ]
         .concat()
     }
@@ -291,9 +300,17 @@ impl Flow {
     }
 }
 
-/// Pods of a Deployment serve for so many seconds more when they are to end.
-fn patient(manifest: &mut Value, lag: u64) {
-    if manifest["kind"] == "Deployment" {
+/// As the owner of an application with slow proxies has it: pods serve for so many seconds more when
+/// they are to end, and steps last longer.
+fn patient(manifest: &mut Value, lag: u64, interval: Duration) {
+    if manifest["kind"] == "Canary" && manifest["metadata"]["name"] == "shop" {
+        manifest["spec"]["analysis"]["interval"] = json!(format!("{}s", interval.as_secs()));
+        if let Some(seconds) = manifest["spec"]["progressDeadlineSeconds"].as_u64() {
+            // Pods that are replaced at once wait for those before them.
+            manifest["spec"]["progressDeadlineSeconds"] = json!(seconds + lag);
+        }
+    }
+    if manifest["kind"] == "Deployment" || manifest["kind"] == "DaemonSet" {
         let pod = &mut manifest["spec"]["template"]["spec"];
         pod["terminationGracePeriodSeconds"] = json!(lag + 30);
         pod["containers"][0]["lifecycle"] = json!({"preStop": {"sleep": {"seconds": lag + 2}}});
@@ -509,7 +526,7 @@ fn deletions() -> Vec<Flow> {
 }
 
 /// Users are there before the Canary is, at a service of their own.
-fn with_service(flow: &mut Flow) {
+pub fn with_service(flow: &mut Flow) {
     let service = json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "shop", "namespace": "default", "annotations": {"team/owner": "shop"}},
@@ -616,7 +633,7 @@ fn neighbours(name: &'static str, answer: Answer) -> Flow {
 }
 
 /// A ConfigMap that a neighbour uses too, whose own release waits at a gate.
-fn shared_config() -> Flow {
+pub fn shared_config() -> Flow {
     let mut flow = neighbours("shared-config", Answer::Status(403));
     flow.acts.truncate(1);
     for manifest in &mut flow.manifests {

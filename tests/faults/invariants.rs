@@ -60,6 +60,10 @@ pub const INVARIANTS: &[(&str, &str)] = &[
         "O4",
         "a promotion never changes what a neighbour's primary mounts",
     ),
+    (
+        "O5",
+        "what others change back is corrected once, and not fought over",
+    ),
     ("L1", "once faults stop, the release ends as it has to"),
     ("L2", "the end is the same as without faults"),
     ("L3", "the first write of a rollback is the route"),
@@ -91,9 +95,15 @@ impl Checker {
 
     /// T1: weights are 0 to 100 and sum to 100.
     fn weights(&mut self, world: &World) {
-        let route = self.value("virtualservices", "shop").clone();
-        for rule in route["spec"]["http"].as_array().into_iter().flatten() {
-            let to = rule["route"].as_array().into_iter().flatten();
+        let istio = self.value("virtualservices", "shop")["spec"]["http"].clone();
+        let gateway = self.value("httproutes", "shop")["spec"]["rules"].clone();
+        let backends = [(istio, "route"), (gateway, "backendRefs")];
+        let rules = backends.iter().flat_map(|(rules, field)| {
+            let rules = rules.as_array().into_iter().flatten();
+            rules.map(move |rule| rule[*field].as_array())
+        });
+        for to in rules {
+            let to = to.into_iter().flatten();
             let weights: Vec<i64> = to.map(|t| t["weight"].as_i64().unwrap_or(-1)).collect();
             let fits = weights.iter().all(|w| (0..=100).contains(w));
             let sum: i64 = weights.iter().sum();
@@ -337,7 +347,8 @@ impl Checker {
             .into_iter()
             .flatten()
             .any(|owner| owner["name"] == "shop-rival");
-        self.ensure(world, "O3", !rival, || {
+        let elder = self.value("canaries", "shop").is_object();
+        self.ensure(world, "O3", !(rival && elder), || {
             format!("a rival owns {plural} {name}")
         });
         let Some(before) = &change.previous else {
@@ -354,8 +365,15 @@ impl Checker {
                 "the Canary's spec was changed".to_owned()
             });
         }
-        if plural == "deployments" && matches!(name, "shop" | "store") {
-            let template = |object: &Object| object.value()["spec"]["template"].clone();
+        if matches!(plural, "deployments" | "daemonsets") && matches!(name, "shop" | "store") {
+            let template = |object: &Object| {
+                let mut template = object.value()["spec"]["template"].clone();
+                if plural == "daemonsets" {
+                    // A DaemonSet has no other size.
+                    template["spec"]["nodeSelector"] = Value::Null;
+                }
+                template
+            };
             let same = template(before) == template(&change.object);
             self.ensure(world, "O1", same, || {
                 "the target's template was changed".to_owned()
@@ -365,7 +383,8 @@ impl Checker {
 
     /// O3, O4: Canaries leave each other's things alone.
     pub fn neighbours(&mut self, world: &World, plural: &str, name: &str) {
-        if plural == "canaries" && name == "shop-rival" {
+        let elder = self.value("canaries", "shop").is_object();
+        if plural == "canaries" && name == "shop-rival" && elder {
             let status = self.value("canaries", name)["status"].clone();
             let idle = status["runTime"].is_null()
                 && status["phase"].as_str().unwrap_or_default().is_empty();
@@ -400,13 +419,18 @@ impl Checker {
             plain,
             matched,
             replicas,
+            to_target,
             ..
         } = self.before;
-        let rests = !self.before.exposed() && replicas == flow.pods;
+        let rests = !self.before.exposed() && !to_target && replicas == flow.pods;
         self.ensure(world, "L4", rests, || {
             format!(
                 "at the end the canary gets {plain} %, of its users {matched} %, on {replicas} pods"
             )
+        });
+        let (reverted, corrected) = (self.reverted, self.corrected);
+        self.ensure(world, "O5", corrected <= reverted + 1, || {
+            format!("the apex service is written {corrected} times, {reverted} times by others")
         });
         let rival = self.value("canaries", "shop-rival").clone();
         if rival.is_object() {
@@ -427,8 +451,10 @@ impl Checker {
         let server = world.server();
         for (group, plural) in [
             ("apps", "deployments"),
+            ("apps", "daemonsets"),
             ("", "services"),
             ("", "configmaps"),
+            ("gateway.networking.k8s.io", "httproutes"),
             ("networking.istio.io", "virtualservices"),
             ("networking.istio.io", "destinationrules"),
             ("autoscaling", "horizontalpodautoscalers"),
@@ -438,7 +464,7 @@ impl Checker {
                 let owned = owners
                     .into_iter()
                     .flatten()
-                    .any(|owner| owner["kind"] == "Canary");
+                    .any(|owner| owner["kind"] == "Canary" && owner["name"] == "shop");
                 self.ensure(world, "L5", !owned, || {
                     format!("{plural} {} is left behind", object.name())
                 });
@@ -449,6 +475,12 @@ impl Checker {
             format!("{replicas} pods are left")
         });
         let service = self.value("services", "shop").clone();
+        if flow.inherited {
+            let taken = service["spec"]["selector"] == json!({"app": "shop-primary"});
+            return self.ensure(world, "L5", taken, || {
+                format!("the heir leaves the service as {}", service["spec"])
+            });
+        }
         let back = flow.pods == 0 || service["spec"]["selector"] == json!({"app": "shop"});
         self.ensure(world, "L5", back, || {
             format!("the service is left as {}", service["spec"])

@@ -21,3 +21,4 @@ mod neighbours;
 mod schedule;
 mod suite;
 mod trial;
+mod worlds;

@@ -77,9 +77,6 @@ impl Schedule {
         let mut differences = calm(&self.flow, self.lag, |calm| {
             calm.end.differences(&trial.end)
         });
-        // Which of two Canaries that start at once gets the shorter name for its copy of a config is
-        // chance; the other has nothing of that name to keep.
-        differences.retain(|line| !line.contains("-previous is"));
         // A cookie follows from when its release began.
         differences.retain(|line| !line.contains("Set-Cookie"));
         if !differences.is_empty() {

@@ -2,12 +2,15 @@
 //! test --profile trials --test faults -- --nocapture --test-threads=1` tries so many crashes, half
 //! as many random schedules, and a quarter as many of each other kind.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+};
 
 use haldane::sim::Dice;
 
 use crate::{
-    chaos::{Error, Fault, Position, Twist},
+    chaos::{Error, Fault, Position, TOLD, Twist},
     flow::Flow,
     invariants::INVARIANTS,
     schedule::{Outcome, Schedule, calm, on_all_cores, regressions, try_all},
@@ -130,6 +133,35 @@ fn crash_at_a_request_changes_nothing() {
 }
 
 #[test]
+fn two_crashes_change_nothing() {
+    // Requests of a start, of which a crash adds as many.
+    const START: usize = 34;
+    let mut all = Vec::new();
+    for name in ["canary", "config"] {
+        let sites = calm(name, 1, |calm| calm.sites.clone());
+        let ends = sites.len() + START;
+        for (first, site) in sites.iter().enumerate() {
+            for second in first + 1..ends {
+                for positions in Position::ALL
+                    .map(|a| Position::ALL.map(|b| [a, b]))
+                    .concat()
+                {
+                    let faults = [first, second].into_iter().zip(positions);
+                    let faults = faults.map(|(index, position)| Fault::Crash {
+                        call: index as u64 + 1,
+                        position,
+                    });
+                    let kind = (name, site.clone(), second < first + START, positions);
+                    all.push((kind, Schedule::new(name, faults.collect())));
+                }
+            }
+        }
+    }
+    println!("{} pairs of places", all.len());
+    try_all("pairs of crashes", &choose(all, runs() / 4).0);
+}
+
+#[test]
 fn error_at_a_request_changes_nothing() {
     let mut all = Vec::new();
     for name in names() {
@@ -211,10 +243,10 @@ fn at_random(seed: u64, names: &[&str]) -> Schedule {
     let mut dice = Dice::new(seed);
     let mut below = |n: u64| dice.roll() % n.max(1);
     let name = names[usize::try_from(below(names.len() as u64)).unwrap()];
-    let lag = if below(2) == 0 {
-        1
-    } else {
-        LAGS[usize::try_from(below(5)).unwrap()]
+    let lag = match below(4) {
+        0 | 1 => 1,
+        2 => LAGS[usize::try_from(below(5)).unwrap()],
+        _ => below(121),
     };
     let (sites, events) = calm(name, lag, |calm| (calm.sites.clone(), calm.events));
     let reads: Vec<u64> = (1..)
@@ -321,5 +353,9 @@ fn replay_of_a_schedule_keeps_every_invariant() {
         return;
     };
     let schedule: Schedule = serde_json::from_str(&text).unwrap();
+    // The end to compare with, before anything is printed.
+    let story = calm(&schedule.flow, schedule.lag, |calm| calm.story.clone());
+    println!("{story:?}");
+    TOLD.store(true, Ordering::Relaxed);
     assert_eq!(schedule.outcome(), Outcome::Right);
 }

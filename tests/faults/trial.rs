@@ -173,15 +173,16 @@ fn perform(world: &World, deed: &Deed) {
     match deed {
         Deed::Push(image) => {
             world.surroundings().begin();
-            let mut containers = world
-                .server()
-                .get("apps", "deployments", "default", "shop")
-                .map(|target| target.value()["spec"]["template"]["spec"]["containers"].clone())
+            let get = |plural| world.server().get("apps", plural, "default", "shop");
+            let mut kinds = ["deployments", "daemonsets"].into_iter();
+            let (plural, target) = kinds
+                .find_map(|plural| Some((plural, get(plural)?)))
                 .unwrap();
+            let mut containers = target.value()["spec"]["template"]["spec"]["containers"].clone();
             containers[0]["image"] = json!(image);
             let patch = json!({"spec": {"template": {"spec": {"containers": containers}}}});
             world
-                .patch(("apps", "deployments"), ("default", "shop"), patch)
+                .patch(("apps", plural), ("default", "shop"), patch)
                 .unwrap();
         }
         Deed::Ask(text) => {
@@ -193,6 +194,24 @@ fn perform(world: &World, deed: &Deed) {
         Deed::Apply(manifest) => {
             world.surroundings().begin();
             world.apply(manifest.clone()).unwrap();
+        }
+        Deed::Reapply(manifests) => {
+            for manifest in manifests {
+                let text = |value: &Value| value.as_str().unwrap().to_owned();
+                let kind = text(&manifest["kind"]);
+                let resource = world
+                    .server()
+                    .resource_of(&text(&manifest["apiVersion"]), &kind)
+                    .unwrap();
+                let name = text(&manifest["metadata"]["name"]);
+                world
+                    .patch(
+                        (&resource.group, &resource.plural),
+                        ("default", &name),
+                        manifest.clone(),
+                    )
+                    .unwrap();
+            }
         }
         // What the server refuses stays as it was.
         Deed::Edit(group, plural, name, patch) => {
@@ -230,10 +249,11 @@ async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Tr
     let rest = flow.drain + Duration::from_secs(45);
     let ended = |status: &Value, world: &World| {
         let phase = status["phase"].as_str().unwrap_or_default();
-        match flow.end {
-            Some(end) => phase == end.as_str() || (flow.may_fail && phase == "Failed"),
-            None => world.canary("default", "shop").is_none(),
+        if let Some(end) = flow.end {
+            return phase == end.as_str() || (flow.may_fail && phase == "Failed");
         }
+        let heir = || world.phase("default", "shop-rival") == Phase::Initialized;
+        world.canary("default", "shop").is_none() && (!flow.inherited || heir())
     };
     world
         .run_until(

@@ -1,6 +1,10 @@
 //! Gates and requests of people.
 
-use haldane::api::{Phase, status::Notice};
+use haldane::{
+    api::{Phase, status::Notice},
+    object::Kind,
+};
+use serde_json::json;
 
 use crate::{
     fixtures::{initialized, progressing},
@@ -31,6 +35,31 @@ fn gate_of_a_rollout_holds_the_revision_and_tells_once() {
     toy.flipped.clear();
     toy.run(1200);
     assert_eq!(toy.phase(), Phase::Succeeded, "{}", toy.story());
+}
+
+#[test]
+fn target_that_somebody_scales_up_behind_a_gate_stays_up() {
+    let mut toy = initialized(
+        "{analysis: {webhooks: [{name: gate, type: confirm-rollout, url: 'http://gate/'}]}}",
+    );
+    toy.flipped.insert("gate".to_owned());
+    // Before the target was scaled to zero for the first time.
+    toy.push("podinfo:2");
+    toy.run(600);
+    assert_eq!(
+        (toy.phase(), toy.replicas("podinfo")),
+        (Phase::Waiting, 0),
+        "{}",
+        toy.story()
+    );
+    assert_eq!(toy.status().scaled_down, Some(true));
+    toy.edit(
+        Kind::Deployment,
+        "podinfo",
+        &json!({"spec": {"replicas": 1}}),
+    );
+    toy.run(600);
+    assert_eq!(toy.replicas("podinfo"), 1, "{}", toy.story());
 }
 
 #[test]

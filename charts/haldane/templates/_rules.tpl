@@ -1,9 +1,9 @@
 {{/* Generated from src/controller/rbac.rs; a test compares the two. */}}
 {{- define "haldane.rules" -}}
-# The releases; patched for finalizers and to take back requests that were obeyed.
+# The releases; read to confirm a status before writes that follow from it, patched for finalizers and to take back requests that were obeyed.
 - apiGroups: ["flagger.app"]
   resources: ["canaries"]
-  verbs: ["list", "watch", "patch"]
+  verbs: ["get", "list", "watch", "patch"]
 # Where a release stands.
 - apiGroups: ["flagger.app"]
   resources: ["canaries/status"]

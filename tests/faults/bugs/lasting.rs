@@ -248,11 +248,33 @@ pub const BUGS: &[Bug] = &[
                     && phase(s) == Phase::Progressing
                     && s.name() == "shop"
                 {
+                    if let Some(owner) = &mut copy.to.owner {
+                        // Who applies asks whose the copy is.
+                        "store".clone_into(&mut owner.name);
+                    }
                     for name in ["settings-primary", "settings-store-primary"] {
                         name.clone_into(&mut copy.to.key.name);
                         plan.effects.push(Effect::CopyConfig(copy.clone()));
                     }
                 }
+            }
+            plan
+        },
+    },
+    Bug {
+        name: "what Git operations change back is fought over (F#1407, A#3854)",
+        flow: ("applied-again", 1),
+        noticed_by: &["O5"],
+        plant: |s| {
+            let mut plan = decide(s);
+            let corrected = plan
+                .effects
+                .iter()
+                .any(|e| matches!(e, Effect::Patch { key, .. } if key.kind == Kind::Service));
+            if corrected {
+                let again = json!({"metadata": {"annotations": {"corrected": s.now.to_string()}}});
+                let again = patch(s, Kind::Service, "shop", again);
+                plan.effects.splice(0..0, again);
             }
             plan
         },
