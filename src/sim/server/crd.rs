@@ -6,11 +6,10 @@ use serde_json::{Value, json};
 
 use super::error::{Cause, Refusal};
 use super::meta::list;
-use super::resource::{Conduct, NameRule, Resource, ScalePaths, Version};
-use super::schema::Schema;
+use super::resource::{Conduct, Resource, ScalePaths, Version};
 use super::state::State;
 use super::store::{Action, Object};
-use super::structural::parse_root;
+use crate::schema::{Fault, Schema, metadata::NameRule};
 
 /// True for the resource that holds the definitions.
 pub fn is_definition(resource: &Resource) -> bool {
@@ -120,9 +119,9 @@ pub fn parse(definition: &Value) -> Result<Resource, Refusal> {
     })
 }
 
-fn parse_version(version: &Value) -> Result<Version, String> {
+fn parse_version(version: &Value) -> Result<Version, Fault> {
     let schema = match version["schema"].get("openAPIV3Schema") {
-        Some(schema) => Arc::new(parse_root(schema)?),
+        Some(schema) => Arc::new(Schema::read(schema)?),
         None => Schema::any(),
     };
     let subresources = &version["subresources"];

@@ -9,7 +9,7 @@ use super::error::{Cause, Refusal};
 use super::fields::FieldSet;
 use super::meta::list;
 use super::request::{Subresource, Target};
-use super::schema::{Schema, blank_builtin};
+use crate::schema::{Schema, blank_builtin};
 use super::state::{WriteOptions, metadata};
 use super::typed::{Comparison, compare, field_set, merge, remove, with_named};
 

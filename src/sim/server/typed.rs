@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::fields::FieldSet;
-use super::schema::{Merge, Schema, Type};
+use crate::schema::{Merge, Schema, Type};
 
 /// What changed between two values.
 #[derive(Clone, Debug, Default)]

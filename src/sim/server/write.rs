@@ -386,7 +386,7 @@ fn restore(new: &mut Value, old: &Value, but: &[&str]) {
 /// Refuses an object that breaks a rule.
 fn check(target: &Target, old: Option<&Object>, new: &Value) -> Result<(), Refusal> {
     let resource = &target.resource;
-    let mut causes = meta::faults(new, resource);
+    let mut causes = validate::metadata_faults(new, resource);
     if let Some(old) = old {
         let changed = meta::change_faults(old, new);
         // the rules of most kinds check the change of metadata once more
