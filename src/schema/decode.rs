@@ -56,9 +56,14 @@ fn decode(
             Ok(())
         }
         (Type::Object, Value::Object(map)) => decode_object(schema, map, path, unknown),
-        (_, Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_)) => {
-            Err(mistyped(schema, value, path))
-        }
+        (
+            _,
+            Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_)
+            | Value::Object(_),
+        ) => Err(mistyped(schema, value, path)),
     }
 }
 

@@ -58,7 +58,12 @@ pub fn violations(object: &Value, rule: NameRule, custom: bool) -> Vec<Violation
         }
     } else if !rule.admits(name) {
         let action = rule.words();
-        found.push(violation("name", Reason::Invalid, format!("{name:?}"), action));
+        found.push(violation(
+            "name",
+            Reason::Invalid,
+            format!("{name:?}"),
+            action,
+        ));
     }
     for (key, value) in meta["labels"].as_object().into_iter().flatten() {
         if !is_label_key(key) || !value.as_str().is_some_and(is_label_value) {
@@ -74,8 +79,14 @@ pub fn violations(object: &Value, rule: NameRule, custom: bool) -> Vec<Violation
         let qualified =
             text.contains('/') || matches!(text, "orphan" | "foregroundDeletion" | "kubernetes");
         let action = "write a qualified name such as example.com/name";
-        let mut blame =
-            |path: &str| found.push(violation(path, Reason::Invalid, format!("{text:?}"), action));
+        let mut blame = |path: &str| {
+            found.push(violation(
+                path,
+                Reason::Invalid,
+                format!("{text:?}"),
+                action,
+            ))
+        };
         if !is_label_key(text) {
             blame("finalizers");
         }

@@ -89,7 +89,10 @@ fn parse(json: &Value, path: &str) -> Result<Schema, Fault> {
         add_metadata(&mut schema);
     }
     let below = schema.fields.values().chain(&schema.values);
-    let own = schema.checks.as_ref().is_some_and(|checks| !checks.rules.is_empty());
+    let own = schema
+        .checks
+        .as_ref()
+        .is_some_and(|checks| !checks.rules.is_empty());
     schema.ruled = own || below.chain(&schema.items).any(|schema| schema.ruled);
     Ok(schema)
 }

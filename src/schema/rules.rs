@@ -113,7 +113,9 @@ fn compile(text: &str) -> Result<Arc<Program>, String> {
         Ok(Arc::new(program))
     } else {
         let unknown = unknown.join(", ");
-        Err(format!("do without {unknown}, which cannot be evaluated here"))
+        Err(format!(
+            "do without {unknown}, which cannot be evaluated here"
+        ))
     }
 }
 
@@ -163,12 +165,13 @@ impl Rule {
 
     /// What the rule says when it is broken.
     fn words(&self, context: &Context) -> String {
-        let computed = self.message_expression.as_ref().and_then(|program| {
-            match program.execute(context) {
-                Ok(cel::Value::String(text)) => Some(text.to_string()),
-                Ok(_) | Err(_) => None,
-            }
-        });
+        let computed =
+            self.message_expression
+                .as_ref()
+                .and_then(|program| match program.execute(context) {
+                    Ok(cel::Value::String(text)) => Some(text.to_string()),
+                    Ok(_) | Err(_) => None,
+                });
         computed
             .filter(|text| !text.trim().is_empty() && !text.contains('\n'))
             .or_else(|| self.message.clone())

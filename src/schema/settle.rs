@@ -1,6 +1,6 @@
 //! What a server changes in an object before it looks at the values.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::path::Path;
 use super::{Fault, Schema, Type, decode_builtin};
@@ -39,12 +39,21 @@ impl Schema {
     fn prune_at(&self, value: &mut Value, path: Path<'_>, dropped: &mut Vec<String>) {
         match value {
             Value::Object(map) => {
-                self.prune_fields(map, path, dropped);
-                for (name, value) in map {
+                let keeps = self.preserve || self.values.is_some();
+                let own = |name: &str| {
+                    self.embedded && matches!(name, "apiVersion" | "kind" | "metadata")
+                };
+                map.retain(|name, value| {
                     if let Some(field) = self.field(name) {
                         field.prune_at(value, self.entry(&path, name), dropped);
+                        return true;
                     }
-                }
+                    let known = keeps || own(name);
+                    if !known {
+                        dropped.push(path.field(name).to_string());
+                    }
+                    known
+                });
             }
             Value::Array(items) => {
                 for (index, value) in items.iter_mut().enumerate() {
@@ -55,25 +64,6 @@ impl Schema {
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
-    }
-
-    fn prune_fields(
-        &self,
-        map: &mut Map<String, Value>,
-        path: Path<'_>,
-        dropped: &mut Vec<String>,
-    ) {
-        if self.preserve || self.values.is_some() {
-            return;
-        }
-        let own = |name: &str| self.embedded && matches!(name, "apiVersion" | "kind" | "metadata");
-        map.retain(|name, _| {
-            let known = self.fields.contains_key(name) || own(name);
-            if !known {
-                dropped.push(path.field(name).to_string());
-            }
-            known
-        });
     }
 
     /// Fills in defaults, drops nulls of fields that cannot be null, and writes whole numbers

@@ -220,7 +220,10 @@ impl Checks {
             };
             blame(Reason::Invalid, value.to_string(), action);
         }
-        if let Some(step) = self.multiple_of.filter(|step| (number / step).fract() != 0.0) {
+        if let Some(step) = self
+            .multiple_of
+            .filter(|step| (number / step).fract() != 0.0)
+        {
             let action = format!("write a multiple of {step}");
             blame(Reason::Invalid, value.to_string(), action);
         }

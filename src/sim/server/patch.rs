@@ -6,14 +6,14 @@ use serde_json::{Map, Value};
 
 use super::defect::Defect;
 use super::error::{Cause, Refusal};
+use super::managed;
 use super::request::{PatchKind, Target};
-use crate::schema::{Schema, Type};
 use super::shape::shape;
 use super::state::{State, WriteOptions};
 use super::store::Object;
 use super::write::{Written, check_place};
-use super::managed;
 use crate::schema;
+use crate::schema::{Schema, Type};
 
 impl State {
     /// Changes an object by a patch; server-side apply also makes it.

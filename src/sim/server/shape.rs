@@ -57,7 +57,9 @@ fn shape_custom(
             resource.kind
         ))
     };
-    let unknown = schema.settle(new).map_err(|fault| refuse(fault.to_string()))?;
+    let unknown = schema
+        .settle(new)
+        .map_err(|fault| refuse(fault.to_string()))?;
     if options.strict && !unknown.is_empty() {
         return Err(refuse(format!(
             "strict decoding error: unknown field {unknown:?}"
