@@ -11,6 +11,7 @@ use crate::schema::{
     Fault, Schema,
     metadata::{self, NameRule},
     names::is_dns_label,
+    plain_numbers,
 };
 
 /// API group of the custom resources.
@@ -82,6 +83,7 @@ impl Admission {
                 });
             }
         };
+        plain_numbers(object);
         let found = metadata::violations(object, NameRule::Subdomain, true).into_iter();
         let mut faults: Vec<Fault> = found.map(|violation| violation.fault).collect();
         faults.extend(namespace_fault(object));

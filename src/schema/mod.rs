@@ -27,6 +27,7 @@ use serde_json::Value;
 pub use builtin::builtin;
 pub use decode::{blank_builtin, decode_builtin};
 pub use rules::Rule;
+pub use settle::plain_numbers;
 
 use path::Path;
 
@@ -272,7 +273,10 @@ impl Schema {
     /// and lists what is wrong. Rules are evaluated only when the values have the right shape.
     pub fn admit(&self, object: &mut Value) -> Vec<Fault> {
         match self.settle(object) {
-            Ok(_) => self.validate(object),
+            Ok(_) => {
+                plain_numbers(object);
+                self.validate(object)
+            }
             Err(fault) => vec![fault],
         }
     }

@@ -16,6 +16,7 @@ impl Schema {
     /// A value in the metadata that no object can have there.
     pub fn settle(&self, object: &mut Value) -> Result<Vec<String>, Fault> {
         let mut dropped = self.prune(object);
+        self.fill_in(object);
         if let Some(schema) = self.fields.get("metadata")
             && let Some(metadata) = object.get_mut("metadata")
         {
@@ -25,7 +26,6 @@ impl Schema {
             })?;
             dropped.extend(more.into_iter().map(|field| format!("metadata.{field}")));
         }
-        self.fill_in(object);
         Ok(dropped)
     }
 
@@ -66,8 +66,7 @@ impl Schema {
         }
     }
 
-    /// Fills in defaults, drops nulls of fields that cannot be null, and writes whole numbers
-    /// without a fraction.
+    /// Fills in defaults, and drops nulls of fields that cannot be null.
     pub fn fill_in(&self, value: &mut Value) {
         match value {
             Value::Object(map) => {
@@ -103,19 +102,31 @@ impl Schema {
                     }
                 }
             }
-            Value::Number(number) if number.is_f64() => {
-                let exact = -EXACT..=EXACT;
-                let whole = number
-                    .as_f64()
-                    .filter(|n| n.fract() == 0.0 && exact.contains(n));
-                if let Some(whole) = whole {
-                    #[expect(clippy::cast_possible_truncation, reason = "whole and within bounds")]
-                    {
-                        *value = Value::from(whole as i64);
-                    }
-                }
-            }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
+    }
+}
+
+/// Writes the whole numbers of an object without a fraction, as a server keeps them.
+pub fn plain_numbers(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            let fields = fields.iter_mut().filter(|(name, _)| *name != "metadata");
+            fields.for_each(|(_, value)| plain_numbers(value));
+        }
+        Value::Array(items) => items.iter_mut().for_each(plain_numbers),
+        Value::Number(number) if number.is_f64() => {
+            let exact = -EXACT..=EXACT;
+            let whole = number
+                .as_f64()
+                .filter(|n| n.fract() == 0.0 && exact.contains(n));
+            if let Some(whole) = whole {
+                #[expect(clippy::cast_possible_truncation, reason = "whole and within bounds")]
+                {
+                    *value = Value::from(whole as i64);
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

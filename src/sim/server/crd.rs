@@ -109,6 +109,10 @@ pub fn parse(definition: &Value) -> Result<Resource, Refusal> {
         versions,
         storage: storage.unwrap_or_default(),
         custom: true,
+        edition: format!(
+            "{}/{}",
+            definition["metadata"]["uid"], definition["metadata"]["generation"]
+        ),
         conduct: Conduct {
             generation: true,
             unconditional_update: false,
@@ -169,8 +173,16 @@ impl State {
             self.registry.remove(&resource.group, &resource.plural);
             return object;
         }
+        let before = self.registry.find(&resource.group, &resource.plural);
         let resource = self.registry.add(resource);
-        self.store.ensure(resource.index);
+        if before.is_none_or(|before| before.edition != resource.edition) {
+            self.store.renew(resource.index, |object| {
+                if let Some(version) = resource.stored() {
+                    // Metadata that no object can have does not come here.
+                    let _ = version.schema.settle(object);
+                }
+            });
+        }
         let mut new = object.value().clone();
         let stored = resource.stored().map(|version| version.name.clone());
         let condition = |ty: &str, reason: &str, message: &str| {

@@ -6,14 +6,14 @@ use serde_json::{Map, Value};
 
 use super::defect::Defect;
 use super::error::{Cause, Refusal};
-use super::managed;
 use super::request::{PatchKind, Target};
 use super::shape::shape;
 use super::state::{State, WriteOptions};
 use super::store::Object;
 use super::write::{Written, check_place};
-use crate::schema;
-use crate::schema::{Schema, Type};
+use super::{managed, typed};
+use crate::schema::path::Path;
+use crate::schema::{self, Schema, Type};
 
 impl State {
     /// Changes an object by a patch; server-side apply also makes it.
@@ -123,6 +123,13 @@ impl State {
             )));
         }
         let schema = target.served()?.schema.clone();
+        typed::check_types(&schema, &config, Path::ROOT).map_err(|error| {
+            Refusal::new(
+                500,
+                "",
+                format!("failed to create typed patch object: {error}"),
+            )
+        })?;
         if !target.resource.custom {
             decode_applied(&schema, &config)?;
         }

@@ -71,6 +71,8 @@ pub struct Resource {
     pub storage: usize,
     /// Added by a CRD.
     pub custom: bool,
+    /// Which definition this is made of: its UID and generation; empty for built-in kinds.
+    pub edition: String,
     /// How writes behave.
     pub conduct: Conduct,
 }
@@ -264,6 +266,7 @@ impl Registry {
                 selector: None,
             });
             registry.add(Resource {
+                edition: String::new(),
                 index: 0,
                 group: group.to_owned(),
                 plural: plural.to_owned(),

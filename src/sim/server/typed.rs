@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::fields::FieldSet;
-use crate::schema::{Merge, Schema, Type};
+use crate::schema::{Merge, Schema, Type, path::Path};
 
 /// What changed between two values.
 #[derive(Clone, Debug, Default)]
@@ -246,6 +246,40 @@ pub fn with_named(schema: &Schema, set: &FieldSet) -> FieldSet {
         member: set.member,
         children: children.collect(),
     }
+}
+
+/// Refuses an applied value of another type than its schema says.
+///
+/// # Errors
+/// A sentence about the first such value.
+pub fn check_types(schema: &Schema, value: &Value, path: Path<'_>) -> Result<(), String> {
+    let fits = match (schema.ty, value) {
+        (_, Value::Null) | (Type::Any | Type::IntOrString | Type::Quantity, _) => true,
+        (Type::Object, Value::Object(fields)) => {
+            for (name, value) in fields {
+                if let Some(field) = schema.field(name) {
+                    check_types(field, value, path.field(name))?;
+                }
+            }
+            true
+        }
+        (Type::Array, Value::Array(items)) => {
+            for (index, value) in items.iter().enumerate() {
+                if let Some(item) = &schema.items {
+                    check_types(item, value, path.item(index))?;
+                }
+            }
+            true
+        }
+        (Type::String | Type::Bytes | Type::Time, found) => found.is_string(),
+        (Type::Integer | Type::Number, found) => found.is_number(),
+        (Type::Boolean, found) => found.is_boolean(),
+        (Type::Object | Type::Array, _) => false,
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(format!(".{path}: expected {:?}, got {value}", schema.ty))
 }
 
 /// Merges an applied value into a live one.

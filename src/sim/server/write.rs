@@ -12,6 +12,7 @@ use super::shape::shape;
 use super::state::{State, WriteOptions, metadata};
 use super::store::{Action, Object};
 use super::{builtin_rules, crd, defaults, managed, meta, validate};
+use crate::schema::plain_numbers;
 
 /// What a write answers.
 #[derive(Debug)]
@@ -55,16 +56,6 @@ impl State {
                 "resourceVersion should not be set on objects to be created",
             ));
         }
-        if let Some(prefix) = new["metadata"]["generateName"].as_str().map(str::to_owned)
-            && new["metadata"]["name"]
-                .as_str()
-                .unwrap_or_default()
-                .is_empty()
-            && !prefix.is_empty()
-        {
-            let room: String = prefix.chars().take(58).collect();
-            new["metadata"]["name"] = Value::from(format!("{room}{}", self.next_suffix()));
-        }
         let meta = metadata(&mut new);
         for field in [
             "deletionTimestamp",
@@ -75,12 +66,17 @@ impl State {
         ] {
             meta.remove(field);
         }
+        let said = |field: &str| new["metadata"][field].as_str().unwrap_or_default();
+        let (name, prefix) = (said("name"), said("generateName"));
         let mut target = target.clone();
-        new["metadata"]["name"]
-            .as_str()
-            .unwrap_or_default()
-            .clone_into(&mut target.name);
+        let generates = name.is_empty() && !prefix.is_empty();
+        target.name = if generates { prefix } else { name }.to_owned();
         self.admit_to_namespace(&target)?;
+        if generates {
+            let room: String = target.name.chars().take(58).collect();
+            target.name = format!("{room}{}", self.next_suffix());
+            new["metadata"]["name"] = Value::from(target.name.as_str());
+        }
         if target.served()?.status
             && let Some(map) = new.as_object_mut()
         {
@@ -109,6 +105,9 @@ impl State {
         }
         if !self.has(Defect::NoChecks) {
             check(&target, None, &new)?;
+        }
+        if resource.custom {
+            plain_numbers(&mut new);
         }
         if self
             .store
@@ -257,6 +256,9 @@ impl State {
         if !self.has(Defect::NoChecks) {
             check(target, Some(old), &new)?;
         }
+        if resource.custom {
+            plain_numbers(&mut new);
+        }
         if options.dry_run && !self.has(Defect::DryRunWrites) {
             return Ok(Arc::new(Object::new(new)));
         }
@@ -281,7 +283,8 @@ impl State {
             }
             return Ok(answer);
         }
-        if same_but_times(old.value(), &new) && !self.has(Defect::IdleWriteCounts) {
+        let idle = same_but_times(old.value(), &new) && !old.outdated();
+        if idle && !self.has(Defect::IdleWriteCounts) {
             return Ok(old.clone());
         }
         let object = self.store.commit(&resource, Action::Modified, new);
