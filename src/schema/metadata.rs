@@ -85,7 +85,7 @@ pub fn violations(object: &Value, rule: NameRule, custom: bool) -> Vec<Violation
                 Reason::Invalid,
                 format!("{text:?}"),
                 action,
-            ))
+            ));
         };
         if !is_label_key(text) {
             blame("finalizers");

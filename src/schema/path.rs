@@ -31,6 +31,7 @@ impl<'a> Path<'a> {
     }
 
     /// A field of the value here.
+    #[must_use]
     pub fn field(&'a self, name: &'a str) -> Self {
         Self {
             above: Some(self),
@@ -39,6 +40,7 @@ impl<'a> Path<'a> {
     }
 
     /// An entry of the map here.
+    #[must_use]
     pub fn key(&'a self, key: &'a str) -> Self {
         Self {
             above: Some(self),
@@ -47,6 +49,7 @@ impl<'a> Path<'a> {
     }
 
     /// An item of the list here.
+    #[must_use]
     pub fn item(&'a self, index: usize) -> Self {
         Self {
             above: Some(self),

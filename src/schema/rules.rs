@@ -126,11 +126,11 @@ impl Rule {
     /// What to do, when it cannot be evaluated here.
     pub fn read(json: &Value) -> Result<Self, String> {
         let text = json["rule"].as_str().unwrap_or_default().to_owned();
-        let test = compile(&text)?;
+        let program = compile(&text)?;
         let message_expression = json["messageExpression"].as_str().map(compile);
         Ok(Self {
-            uses_old: test.references().has_variable("oldSelf"),
-            test,
+            uses_old: program.references().has_variable("oldSelf"),
+            test: program,
             message: json["message"].as_str().map(str::to_owned),
             message_expression: message_expression.transpose()?,
             field_path: json["fieldPath"].as_str().unwrap_or_default().to_owned(),
@@ -158,8 +158,9 @@ impl Rule {
         };
         let mut violation = Violation::at(path, self.reason, found, action);
         let place = format!("{path}{}", self.field_path);
-        violation.fault.path = place.trim_start_matches('.').to_owned();
-        violation.field.clone_from(&violation.fault.path);
+        let place = place.trim_start_matches('.');
+        place.clone_into(&mut violation.fault.path);
+        place.clone_into(&mut violation.field);
         Some(violation)
     }
 

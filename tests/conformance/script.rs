@@ -95,11 +95,8 @@ impl Server {
             let names = rule["resourceNames"].as_array();
             for verb in rule["verbs"].as_array().unwrap() {
                 for resource in rule["resources"].as_array().unwrap() {
-                    let (resource, sub) = resource
-                        .as_str()
-                        .unwrap()
-                        .split_once('/')
-                        .unwrap_or((resource.as_str().unwrap(), ""));
+                    let resource = resource.as_str().unwrap();
+                    let (resource, sub) = resource.split_once('/').unwrap_or((resource, ""));
                     let asked = json!({
                         "namespace": space, "verb": verb, "group": rule["apiGroups"][0],
                         "resource": resource, "subresource": sub,

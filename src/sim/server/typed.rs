@@ -161,6 +161,11 @@ fn note_difference(
         }
     }
     if leaf {
+        if let (Some(left), Some(right)) = (left, right) {
+            // what was a map and is none has lost its fields, and the other way round
+            note_fields(schema, left, path, &mut found.removed);
+            note_fields(schema, right, path, &mut found.added);
+        }
         return;
     }
     if shape == Shape::Map {
@@ -200,6 +205,19 @@ fn note_difference(
             compare_at(&item, None, Some(value), path, found);
             path.pop();
         }
+    }
+}
+
+/// Notes the fields of a map, and theirs.
+fn note_fields(schema: &Schema, value: &Value, path: &mut Vec<String>, set: &mut FieldSet) {
+    if shape(schema, Some(value)) != Some(Shape::Map) {
+        return;
+    }
+    for (key, child) in value.as_object().into_iter().flatten() {
+        path.push(format!("f:{key}"));
+        set.insert(path);
+        note_fields(&field_schema(schema, key), child, path, set);
+        path.pop();
     }
 }
 
