@@ -326,6 +326,16 @@ pub fn check_place(target: &Target, new: &mut Value) -> Result<(), Refusal> {
     new["kind"] = Value::from(resource.kind.clone());
     new["apiVersion"] = Value::from(wanted);
     let meta = metadata(new);
+    if let Some(Value::Array(owners)) = meta.get_mut("ownerReferences") {
+        // an owner that is named twice in the same words is kept once
+        let mut kept: Vec<Value> = Vec::with_capacity(owners.len());
+        for owner in owners.drain(..) {
+            if !kept.contains(&owner) {
+                kept.push(owner);
+            }
+        }
+        *owners = kept;
+    }
     if !resource.namespaced {
         meta.remove("namespace");
         return Ok(());
