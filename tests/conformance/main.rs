@@ -6,7 +6,8 @@
 //!
 //! With `HALDANE_TEST_KUBECONFIG` the scripts also run against that server (`control-plane.sh up DIR
 //! --bare`), and with `HALDANE_RECORD=1` its answers become the record. Which of the scripts made by chance:
-//! `HALDANE_SEQUENCES` says how many, `HALDANE_FIRST_SEED` from which on, `HALDANE_KIND` of what.
+//! `HALDANE_SEQUENCES` says how many, `HALDANE_FIRST_SEED` from which on, `HALDANE_KIND` of what. With
+//! `HALDANE_TEST_CRDS`, a folder, a server that holds nothing yet gets routes as their projects publish them.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

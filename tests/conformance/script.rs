@@ -162,16 +162,35 @@ pub fn all() -> BTreeMap<String, Vec<Script>> {
         .collect()
 }
 
-/// The definitions of the custom resources that scripts use.
+/// The definitions of the custom resources that scripts use. Those of `HALDANE_TEST_CRDS`, a folder of
+/// what other projects publish, take the place of the short ones here.
 pub fn definitions() -> &'static [Value] {
     static DEFINITIONS: LazyLock<Vec<Value>> = LazyLock::new(|| {
         let text = std::fs::read_to_string(folder("definitions.yaml")).unwrap();
         let mut all: Vec<Value> = serde_saphyr::from_str(&text).unwrap();
         let own = haldane::api::crds::crds().into_iter();
         all.extend(own.map(|definition| serde_json::to_value(definition).unwrap()));
+        for published in published() {
+            let name = &published["metadata"]["name"];
+            if let Some(short) = all.iter_mut().find(|one| one["metadata"]["name"] == *name) {
+                *short = published;
+            }
+        }
         all
     });
     &DEFINITIONS
+}
+
+/// Definitions as other projects publish them.
+fn published() -> Vec<Value> {
+    let Ok(folder) = std::env::var("HALDANE_TEST_CRDS") else {
+        return Vec::new();
+    };
+    let files = std::fs::read_dir(folder).unwrap();
+    let texts = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+    texts
+        .flat_map(|text| serde_saphyr::from_multiple::<Value>(&text).unwrap())
+        .collect()
 }
 
 /// A client of the real server, with the definitions in place.
