@@ -21,7 +21,7 @@ done
 work=$(mktemp -d "${TMPDIR:-/tmp}/haldane-tests.XXXXXX")
 clean_up() {
   local plane
-  for plane in cluster bare; do
+  for plane in cluster bare published; do
     [ ! -d "$work/$plane" ] || tests/cluster/control-plane.sh down "$work/$plane"
   done
   if [ -e "$work/keep" ]; then echo "The control plane's state and logs: $work/cluster"; else rm -rf "$work"; fi
@@ -100,14 +100,22 @@ chart() {
 }
 # What stands in for Kubernetes and Prometheus in the simulated cluster, side by side with the real ones.
 conformance() {
-  need_go_for "$BIN_KUBERNETES" "$BIN_ETCD"
+  need_go_for "$BIN_KUBERNETES" "$BIN_ETCD" "$CRD_FOLDER"
   need openssl openssl
   tests/cluster/build.sh prometheus || leave_out "no Prometheus, for the reason above"
-  tests/cluster/build.sh kubernetes etcd
+  tests/cluster/build.sh kubernetes etcd crds
   OWNER=$$ tests/cluster/control-plane.sh up "$work/bare" --bare
   eval "$(tests/cluster/control-plane.sh env "$work/bare")"
   cargo test --locked --test conformance -- --ignored
   tests/cluster/control-plane.sh down "$work/bare"
+  # Once more with routes as their projects publish them, on a server that knows no others.
+  OWNER=$$ tests/cluster/control-plane.sh up "$work/published" --bare
+  eval "$(tests/cluster/control-plane.sh env "$work/published")"
+  local kind
+  for kind in httproutes virtualservices; do
+    HALDANE_TEST_CRDS=$CRD_FOLDER HALDANE_KIND=$kind cargo test --locked --test conformance -- --ignored generated_scripts
+  done
+  tests/cluster/control-plane.sh down "$work/published"
 }
 cluster() {
   need_go_for "$BIN_KUBERNETES" "$BIN_ETCD" "$BIN_HELM" "$CRD_FOLDER"

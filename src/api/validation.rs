@@ -7,7 +7,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{Canary, MetricTemplate, crds, istio::StringMatch};
-use crate::schema::{Fault, Schema};
+use crate::schema::{
+    Fault, Schema,
+    metadata::{self, NameRule},
+    names::is_dns_label,
+    plain_numbers,
+};
 
 /// API group of the custom resources.
 const GROUP: &str = "flagger.app";
@@ -32,12 +37,14 @@ impl Admission {
     ///
     /// # Errors
     /// When a schema cannot be applied. A test shows that those of this version can.
-    pub fn new() -> Result<Self, serde_json::Error> {
+    pub fn new() -> Result<Self, Fault> {
         let mut schemas = BTreeMap::new();
         for crd in crds::crds() {
             for version in crd.spec.versions {
                 let schema = version.schema.and_then(|schema| schema.open_api_v3_schema);
-                let schema = Schema::read(&serde_json::to_value(schema.unwrap_or_default())?)?;
+                let schema = schema.map(serde_json::to_value).transpose();
+                let schema = schema.ok().flatten().unwrap_or_default();
+                let schema = Schema::read(&schema)?;
                 schemas.insert(crd.spec.names.kind.clone(), schema);
             }
         }
@@ -67,9 +74,19 @@ impl Admission {
                 dropped: Vec::new(),
             });
         };
-        let dropped = schema.prune(object);
-        schema.fill_in(object);
-        let mut faults = name_faults(object);
+        let dropped = match schema.settle(object) {
+            Ok(dropped) => dropped,
+            Err(fault) => {
+                return Some(Verdict {
+                    faults: vec![fault],
+                    dropped: Vec::new(),
+                });
+            }
+        };
+        plain_numbers(object);
+        let found = metadata::violations(object, NameRule::Subdomain, true).into_iter();
+        let mut faults: Vec<Fault> = found.map(|violation| violation.fault).collect();
+        faults.extend(namespace_fault(object));
         faults.extend(schema.validate(object));
         if faults.is_empty() {
             faults = match kind.as_str() {
@@ -95,46 +112,15 @@ fn read<T: DeserializeOwned>(object: &Value, judge: impl FnOnce(&T) -> Vec<Fault
     }
 }
 
-/// What is wrong with the name and namespace of an object.
-fn name_faults(object: &Value) -> Vec<Fault> {
-    let metadata = object.get("metadata");
-    let text = |field| metadata.and_then(|m| m.get(field)).and_then(Value::as_str);
-    let is_name = |name: &str, most: usize, dots: bool| {
-        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-        (1..=most).contains(&name.len())
-            && name.starts_with(inner)
-            && name.ends_with(inner)
-            && name
-                .chars()
-                .all(|c| inner(c) || c == '-' || (dots && c == '.'))
-            && !name.contains("..")
-    };
-    let mut faults = Vec::new();
-    let mut blame = |field: &str, found: String, action: &str| {
-        faults.push(Fault {
-            path: format!("metadata.{field}"),
-            found,
-            action: action.to_owned(),
-        });
-    };
-    match text("name") {
-        Some(name) if is_name(name, 253, true) => {}
-        None if text("generateName").is_some() => {}
-        Some(name) => blame(
-            "name",
-            format!("{name:?}"),
-            "write a name of a-z, 0-9, - and .",
-        ),
-        None => blame("name", "nothing".to_owned(), "name the object"),
-    }
-    if let Some(namespace) = text("namespace").filter(|n| !n.is_empty() && !is_name(n, 63, false)) {
-        blame(
-            "namespace",
-            format!("{namespace:?}"),
-            "write a name of a-z, 0-9 and -",
-        );
-    }
-    faults
+/// What is wrong with the namespace of an object.
+fn namespace_fault(object: &Value) -> Option<Fault> {
+    let namespace = object.get("metadata")?.get("namespace")?.as_str()?;
+    let fits = namespace.is_empty() || (namespace.len() <= 63 && is_dns_label(namespace));
+    (!fits).then(|| Fault {
+        path: "metadata.namespace".to_owned(),
+        found: format!("{namespace:?}"),
+        action: "write a name of a-z, 0-9 and -".to_owned(),
+    })
 }
 
 /// What is wrong with an admitted Canary for reasons that a schema cannot tell. The operator asks

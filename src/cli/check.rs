@@ -32,7 +32,7 @@ pub(super) enum CheckError {
     #[error("{file}: found no YAML: {reason}")]
     Parse { file: String, reason: String },
     #[error("the definitions cannot be applied: {0}")]
-    Definitions(#[from] serde_json::Error),
+    Definitions(#[from] Fault),
 }
 
 /// What was found in files.

@@ -2,45 +2,63 @@
 
 use serde_json::Value;
 
-use super::{Kind, Schema};
-
-/// Fields that every object has and no schema needs to name.
-const ENVELOPE: [&str; 3] = ["apiVersion", "kind", "metadata"];
+use super::path::Path;
+use super::{Fault, Schema, Type, decode_builtin};
 
 /// Up to here a `f64` holds every whole number.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
 impl Schema {
+    /// Drops the fields that the schema does not describe, fills in defaults, and gives the paths
+    /// of what was dropped.
+    ///
+    /// # Errors
+    /// A value in the metadata that no object can have there.
+    pub fn settle(&self, object: &mut Value) -> Result<Vec<String>, Fault> {
+        let mut dropped = self.prune(object);
+        self.fill_in(object);
+        if let Some(schema) = self.fields.get("metadata")
+            && let Some(metadata) = object.get_mut("metadata")
+        {
+            let more = decode_builtin(schema, metadata).map_err(|mut fault| {
+                fault.path = format!("metadata.{}", fault.path);
+                fault
+            })?;
+            dropped.extend(more.into_iter().map(|field| format!("metadata.{field}")));
+        }
+        Ok(dropped)
+    }
+
     /// Drops the fields that the schema does not describe, and gives their paths.
     pub fn prune(&self, object: &mut Value) -> Vec<String> {
         let mut dropped = Vec::new();
-        self.prune_at("", true, object, &mut dropped);
+        self.prune_at(object, Path::ROOT, &mut dropped);
         dropped
     }
 
-    fn prune_at(&self, path: &str, root: bool, value: &mut Value, dropped: &mut Vec<String>) {
+    fn prune_at(&self, value: &mut Value, path: Path<'_>, dropped: &mut Vec<String>) {
         match value {
-            Value::Object(fields) => {
-                let enveloped = root || self.embedded_resource;
-                fields.retain(|name, value| {
-                    if enveloped && ENVELOPE.contains(&name.as_str()) {
+            Value::Object(map) => {
+                let keeps = self.preserve || self.values.is_some();
+                let own = |name: &str| {
+                    self.embedded && matches!(name, "apiVersion" | "kind" | "metadata")
+                };
+                map.retain(|name, value| {
+                    if let Some(field) = self.field(name) {
+                        field.prune_at(value, self.entry(&path, name), dropped);
                         return true;
                     }
-                    let path = self.path_of(path, name);
-                    if let Some(schema) = self.field(name) {
-                        schema.prune_at(&path, false, value, dropped);
-                        return true;
+                    let known = keeps || own(name);
+                    if !known {
+                        dropped.push(path.field(name).to_string());
                     }
-                    if !self.keeps_unknown() {
-                        dropped.push(path);
-                    }
-                    self.keeps_unknown()
+                    known
                 });
             }
             Value::Array(items) => {
-                if let Some(schema) = &self.items {
-                    for (index, item) in items.iter_mut().enumerate() {
-                        schema.prune_at(&format!("{path}[{index}]"), false, item, dropped);
+                for (index, value) in items.iter_mut().enumerate() {
+                    if let Some(item) = &self.items {
+                        item.prune_at(value, path.item(index), dropped);
                     }
                 }
             }
@@ -48,47 +66,67 @@ impl Schema {
         }
     }
 
-    /// Fills in defaults, drops nulls of fields that cannot be null, and writes whole numbers
-    /// without a fraction.
+    /// Fills in defaults, and drops nulls of fields that cannot be null.
     pub fn fill_in(&self, value: &mut Value) {
         match value {
-            Value::Object(fields) => {
-                fields.retain(|name, value| {
-                    !value.is_null() || self.field(name).is_none_or(|schema| schema.nullable)
-                });
-                for (name, schema) in &self.properties {
-                    if let Some(default) = &schema.default {
-                        fields
-                            .entry(name.clone())
-                            .or_insert_with(|| default.clone());
+            Value::Object(map) => {
+                for (name, field) in &self.fields {
+                    let absent = match map.get(name) {
+                        None => true,
+                        Some(found) => found.is_null() && !field.nullable,
+                    };
+                    match &field.default {
+                        Some(default) if absent => {
+                            map.insert(name.clone(), default.clone());
+                        }
+                        None if absent => {
+                            map.remove(name);
+                        }
+                        Some(_) | None => {}
                     }
                 }
-                for (name, value) in fields.iter_mut() {
-                    if let Some(schema) = self.field(name) {
-                        schema.fill_in(value);
+                if let Some(values) = &self.values {
+                    let strict = !values.nullable && values.ty != Type::Any;
+                    map.retain(|_, value| !(strict && value.is_null()));
+                }
+                for (name, value) in map {
+                    if let Some(field) = self.field(name) {
+                        field.fill_in(value);
                     }
                 }
             }
             Value::Array(items) => {
-                if let Some(schema) = &self.items {
-                    for item in items {
-                        schema.fill_in(item);
+                for value in items {
+                    if let Some(item) = &self.items {
+                        item.fill_in(value);
                     }
                 }
             }
-            Value::Number(number) => {
-                let exact = -EXACT..=EXACT;
-                let whole = number
-                    .as_f64()
-                    .filter(|n| n.fract() == 0.0 && exact.contains(n));
-                if let Some(whole) = whole.filter(|_| self.kind == Some(Kind::Integer)) {
-                    #[expect(clippy::cast_possible_truncation, reason = "whole and within bounds")]
-                    {
-                        *value = Value::from(whole as i64);
-                    }
-                }
-            }
-            Value::Null | Value::Bool(_) | Value::String(_) => {}
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
+    }
+}
+
+/// Writes the whole numbers of an object without a fraction, as a server keeps them.
+pub fn plain_numbers(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            let fields = fields.iter_mut().filter(|(name, _)| *name != "metadata");
+            fields.for_each(|(_, value)| plain_numbers(value));
+        }
+        Value::Array(items) => items.iter_mut().for_each(plain_numbers),
+        Value::Number(number) if number.is_f64() => {
+            let exact = -EXACT..=EXACT;
+            let whole = number
+                .as_f64()
+                .filter(|n| n.fract() == 0.0 && exact.contains(n));
+            if let Some(whole) = whole {
+                #[expect(clippy::cast_possible_truncation, reason = "whole and within bounds")]
+                {
+                    *value = Value::from(whole as i64);
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

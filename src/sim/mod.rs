@@ -35,6 +35,7 @@ mod visitors;
 mod weather;
 pub mod world;
 
+pub use controllers::Acceptance;
 pub use dice::Dice;
 pub use operator::{Cut, Gate};
 pub use outside::{Answer, Posted, Surroundings};

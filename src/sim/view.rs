@@ -106,7 +106,10 @@ impl View {
                     Some(_) | None => route.name() == host,
                 }
         };
-        let named = |route: &&Arc<Object>| route.namespace() == namespace && route.name() == host;
+        let named = |route: &&Arc<Object>| {
+            let refused = controllers::is_refused(route.value());
+            route.namespace() == namespace && route.name() == host && !refused
+        };
         let Some(route) = self.routes.iter().find(takes) else {
             if let Some(route) = self.http_routes.iter().find(named) {
                 return gateway::eval::forward(route.value(), request).unwrap_or_default();

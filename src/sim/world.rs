@@ -19,7 +19,7 @@ use tokio::{
 use super::{
     Dice, Scenario, Surroundings,
     behaviour::Behaviour,
-    controllers::{Behaviours, Busy, Controllers, Measured},
+    controllers::{Acceptance, Behaviours, Busy, Controllers, Measured},
     manifests,
     operator::{Gate, OPERATOR, Operator},
     prometheus::Prometheus,
@@ -67,6 +67,8 @@ pub struct Options {
     pub settings: Settings,
     /// Number of nodes.
     pub nodes: usize,
+    /// What gateways say of routes.
+    pub acceptance: Acceptance,
     /// What happens.
     pub scenario: Scenario,
     /// What decides: the product's own, unless tests are tested.
@@ -80,6 +82,7 @@ impl Default for Options {
         Self {
             settings: Settings::default(),
             nodes: 3,
+            acceptance: Acceptance::default(),
             scenario: Scenario::default(),
             decider: Decider::default(),
             skew_seconds: Vec::new(),
@@ -141,6 +144,7 @@ impl World {
             clock,
             behaviours.clone(),
             options.nodes,
+            options.acceptance,
             Measured {
                 busy: Arc::clone(&busy),
                 prometheus: Arc::clone(&prometheus),

@@ -29,7 +29,7 @@ impl Dice {
 }
 
 /// Resources that scripts are made for.
-const PLURALS: [&str; 11] = [
+const PLURALS: [&str; 15] = [
     "configmaps",
     "widgets",
     "deployments",
@@ -41,6 +41,10 @@ const PLURALS: [&str; 11] = [
     "daemonsets",
     "canaries",
     "gears",
+    "httproutes",
+    "virtualservices",
+    "metrictemplates",
+    "alertproviders",
 ];
 
 /// The script of a seed.
@@ -97,6 +101,38 @@ fn content(dice: &mut Dice, plural: &str) -> Value {
             "service": {"port": dice.pick(&[80, 81, 0])},
             "analysis": {"interval": "1m", "threshold": dice.roll(3), "stepWeight": 5 + dice.roll(3), "maxWeight": 50},
         }}),
+        "httproutes" => json!({"spec": {
+            "parentRefs": [{"name": dice.pick(&["g", "h"])}],
+            "hostnames": [dice.pick(&["a.b", "c.d", "-"])],
+            "rules": [{
+                "matches": [{"headers": [{"name": dice.pick(&["x", "z"]), "value": "1"}], "path": dice.pick(&[
+                    json!({"value": "/p"}), json!({"value": "p"}), Value::Null,
+                ])}],
+                "backendRefs": [{"name": "a", "port": 80, "weight": dice.roll(100)}, dice.pick(&[
+                    json!({"name": "b", "port": 80}), json!({"name": "b"}), json!({"kind": "Other", "name": "b"}),
+                ])],
+                "timeouts": {"request": dice.pick(&["1s", "10s"]), "backendRequest": dice.pick(&["1s", "2s"])},
+            }],
+        }}),
+        "virtualservices" => json!({"spec": {
+            "hosts": [dice.pick(&["a", "b"])],
+            "http": [{
+                "match": [{"uri": dice.pick(&[json!({"prefix": "/"}), json!({}), json!({"exact": "/", "prefix": "/"})])}],
+                "route": [{"destination": {"host": "a"}, "weight": dice.roll(100)}, dice.pick(&[
+                    json!({"destination": {"host": "b", "port": {"number": 80}}}), json!({"weight": 5}),
+                ])],
+                "mirrorPercent": dice.pick(&[json!(1), Value::Null]),
+                "timeout": dice.pick(&["1s", "1s", "0s"]),
+            }],
+        }}),
+        "metrictemplates" => json!({"spec": {
+            "provider": {"type": dice.pick(&["prometheus", "datadog", "odd"]), "address": "http://a/"},
+            "query": dice.pick(&["up", "down", ""]),
+        }}),
+        "alertproviders" => json!({"spec": {
+            "type": dice.pick(&["slack", "discord", "odd"]), "channel": dice.pick(&["a", "b"]),
+            (dice.pick(&["address", "address", "secretRef"])): dice.pick(&[json!("http://a/"), json!("http://b/"), json!({"name": "s"})]),
+        }}),
         "gears" => {
             json!({"spec": {"teeth": [dice.roll(3)], "deep": {"n": dice.roll(2)}}, "other": dice.roll(2)})
         }
@@ -115,10 +151,21 @@ fn template(dice: &mut Dice) -> Value {
     })
 }
 
+/// What a gateway says of a route.
+fn parents(dice: &mut Dice) -> Value {
+    json!([{
+        "parentRef": {"name": dice.pick(&["g", "h"])}, "controllerName": "example.com/gateway",
+        "conditions": [{
+            "type": "Accepted", "status": dice.pick(&["True", "False", "Odd"]), "reason": "Accepted",
+            "message": "", "observedGeneration": dice.roll(3), "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }],
+    }])
+}
+
 fn has_status(plural: &str) -> bool {
     matches!(
         plural,
-        "widgets" | "deployments" | "daemonsets" | "canaries"
+        "widgets" | "deployments" | "daemonsets" | "canaries" | "httproutes" | "virtualservices"
     )
 }
 
@@ -166,7 +213,10 @@ fn step(dice: &mut Dice, plural: &str, before: &[Step]) -> Step {
             )
         }
         13 if has_status(plural) => {
-            let status = json!({"status": {"replicas": dice.roll(3), "phase": "Ready"}, "spec": {"replicas": 9}});
+            let mut status = json!({"status": {"replicas": dice.roll(3), "phase": "Ready"}, "spec": {"replicas": 9}});
+            if plural == "httproutes" {
+                status["status"]["parents"] = parents(dice);
+            }
             (format!("merge {one}/status?{as_manager}"), status)
         }
         14 => (format!("get {plural}"), Value::Null),
@@ -197,5 +247,8 @@ fn step(dice: &mut Dice, plural: &str, before: &[Step]) -> Step {
         body,
         from: None,
         metadata: false,
+        user: String::new(),
+        until: None,
+        aside: false,
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! With `HALDANE_TEST_KUBECONFIG` the scripts also run against that server (`control-plane.sh up DIR
 //! --bare`), and with `HALDANE_RECORD=1` its answers become the record. Which of the scripts made by chance:
-//! `HALDANE_SEQUENCES` says how many, `HALDANE_FIRST_SEED` from which on, `HALDANE_KIND` of what.
+//! `HALDANE_SEQUENCES` says how many, `HALDANE_FIRST_SEED` from which on, `HALDANE_KIND` of what. With
+//! `HALDANE_TEST_CRDS`, a folder, a server that holds nothing yet gets routes as their projects publish them.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -28,7 +29,7 @@ use haldane::sim::server::{ApiServer, Defect};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use script::{Script, run};
+use script::{Script, Server, run};
 
 /// Scripts that run against a real server at once, each in a namespace of its own.
 const AT_ONCE: usize = 32;
@@ -59,7 +60,7 @@ async fn answers_in_memory(
         if let Some(defect) = defect {
             server.plant(defect);
         }
-        let steps = run(script, &server.client(), "t0-memory").await;
+        let steps = run(script, &Server::Memory(server), "t0-memory").await;
         (script.name.clone(), steps)
     });
     futures::future::join_all(runs).await
@@ -125,7 +126,7 @@ async fn generated_scripts_are_answered_as_recorded() {
 #[tokio::test]
 #[ignore = "needs a cluster (HALDANE_TEST_KUBECONFIG)"]
 async fn generated_scripts_are_answered_as_by_a_real_server() {
-    let client = &script::real_client().await;
+    let server = &Server::Real(script::real_client().await);
     let run_id = std::process::id();
     let number = |name: &str| std::env::var(name).map(|number| number.parse::<u64>().unwrap());
     let record = std::env::var("HALDANE_RECORD").is_ok();
@@ -137,7 +138,7 @@ async fn generated_scripts_are_answered_as_by_a_real_server() {
     let runs = scripts
         .filter(|(_, script)| script.name.ends_with(&kind))
         .map(|(seed, script)| async move {
-            let real = run(&script, client, &format!("t{run_id}-seed-{seed}")).await;
+            let real = run(&script, server, &format!("t{run_id}-seed-{seed}")).await;
             let (name, found) = answers_in_memory(slice::from_ref(&script), None)
                 .await
                 .remove(0);
@@ -193,13 +194,13 @@ async fn every_planted_defect_is_noticed() {
 #[tokio::test]
 #[ignore = "needs a cluster (HALDANE_TEST_KUBECONFIG)"]
 async fn recorded_answers_are_those_of_a_real_server() {
-    let client = &script::real_client().await;
+    let server = &Server::Real(script::real_client().await);
     let run_id = std::process::id();
     let mut differences = Vec::new();
     for (file, scripts) in script::all() {
         let runs = scripts.iter().enumerate().map(|(index, script)| {
             let space = format!("t{run_id}-{}-{index}", file.replace('_', "-"));
-            async move { (script.name.clone(), run(script, client, &space).await) }
+            async move { (script.name.clone(), run(script, server, &space).await) }
         });
         let answers: Vec<_> = futures::stream::iter(runs)
             .buffered(AT_ONCE)

@@ -160,7 +160,7 @@ impl Normaliser {
         let plain = |value: &Value| value.as_str().map(|text| text.replace(&self.space, "$ns"));
         json!({
             "status": status["status"], "reason": status["reason"], "code": status["code"], "causes": causes,
-            "group": details["group"], "kind": details["kind"], "name": plain(&details["name"]),
+            "group": plain(&details["group"]), "kind": details["kind"], "name": plain(&details["name"]),
             "continue": status["metadata"]["continue"].is_string(),
         })
     }

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use futures::AsyncBufReadExt;
 use futures::TryStreamExt;
+use haldane::sim::server::ApiServer;
 use http::Request;
 use http_body_util::BodyExt;
 use kube::Client;
@@ -37,7 +39,105 @@ pub struct Step {
     /// Asks for metadata only.
     #[serde(default)]
     pub metadata: bool,
+    /// Who asks: a user of the script's own, whose rights `grant NAME` gives; none: who may do everything.
+    #[serde(rename = "as", default)]
+    pub user: String,
+    /// Asks a real server again until the answer has this value here: a pointer into `{code, body}`.
+    pub until: Option<(String, Value)>,
+    /// The answer does not count: what it tells differs for good reasons.
+    #[serde(default)]
+    pub aside: bool,
 }
+
+/// Who answers a script.
+pub enum Server {
+    Memory(ApiServer),
+    Real(Client),
+}
+
+impl Server {
+    /// A client of a user; of who may do everything when there is none.
+    fn client(&self, user: &str) -> Client {
+        match self {
+            Self::Memory(server) if user.is_empty() => server.client(),
+            Self::Memory(server) => server.client_for(user),
+            Self::Real(client) => client.clone(),
+        }
+    }
+
+    /// Gives a user these rules in a namespace, and no others.
+    async fn grant(&self, user: &str, rules: &Value, space: &str) {
+        let role = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+            "metadata": {"name": user}, "rules": rules,
+        });
+        let client = match self {
+            Self::Memory(server) => {
+                server.revoke(user);
+                return server.grant(user, &role, space);
+            }
+            Self::Real(client) => client,
+        };
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": user},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": user},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+        });
+        let at = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{space}");
+        for (plural, object) in [("roles", &role), ("rolebindings", &binding)] {
+            let one = format!("{at}/{plural}/{user}?fieldManager=conformance&force=true");
+            let (code, answer) = send(client, "apply", &one, object, false, "").await;
+            assert!(code < 300, "{user}: {answer}");
+        }
+        // The server takes note of new rights a moment later.
+        for rule in rules.as_array().into_iter().flatten() {
+            let names = rule["resourceNames"].as_array();
+            for verb in rule["verbs"].as_array().unwrap() {
+                for resource in rule["resources"].as_array().unwrap() {
+                    let resource = resource.as_str().unwrap();
+                    let (resource, sub) = resource.split_once('/').unwrap_or((resource, ""));
+                    let asked = json!({
+                        "namespace": space, "verb": verb, "group": rule["apiGroups"][0],
+                        "resource": resource, "subresource": sub,
+                        "name": names.map_or(&Value::Null, |names| &names[0]),
+                    });
+                    self.await_right(user, &asked, true).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until a user may do this, or may not.
+    async fn await_right(&self, user: &str, asked: &Value, wanted: bool) {
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+            "spec": {"user": user, "resourceAttributes": asked},
+        });
+        let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+        let client = self.client("");
+        while send(&client, "post", path, &review, false, "").await.1["status"]["allowed"] != wanted
+        {
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// Takes every right in a namespace from a user who could do `asked`.
+    async fn revoke(&self, user: &str, asked: &Value, space: &str) {
+        match self {
+            Self::Memory(server) => server.revoke(user),
+            Self::Real(client) => {
+                let at = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{space}");
+                let binding = format!("{at}/rolebindings/{user}");
+                send(client, "delete", &binding, &Value::Null, false, "").await;
+                self.await_right(user, asked, false).await;
+            }
+        }
+    }
+}
+
+/// How long a script waits before it asks once more.
+const AGAIN: Duration = Duration::from_millis(50);
 
 fn folder(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -62,16 +162,35 @@ pub fn all() -> BTreeMap<String, Vec<Script>> {
         .collect()
 }
 
-/// The definitions of the custom resources that scripts use.
+/// The definitions of the custom resources that scripts use. Those of `HALDANE_TEST_CRDS`, a folder of
+/// what other projects publish, take the place of the short ones here.
 pub fn definitions() -> &'static [Value] {
     static DEFINITIONS: LazyLock<Vec<Value>> = LazyLock::new(|| {
         let text = std::fs::read_to_string(folder("definitions.yaml")).unwrap();
         let mut all: Vec<Value> = serde_saphyr::from_str(&text).unwrap();
         let own = haldane::api::crds::crds().into_iter();
         all.extend(own.map(|definition| serde_json::to_value(definition).unwrap()));
+        for published in published() {
+            let name = &published["metadata"]["name"];
+            if let Some(short) = all.iter_mut().find(|one| one["metadata"]["name"] == *name) {
+                *short = published;
+            }
+        }
         all
     });
     &DEFINITIONS
+}
+
+/// Definitions as other projects publish them.
+fn published() -> Vec<Value> {
+    let Ok(folder) = std::env::var("HALDANE_TEST_CRDS") else {
+        return Vec::new();
+    };
+    let files = std::fs::read_dir(folder).unwrap();
+    let texts = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+    texts
+        .flat_map(|text| serde_saphyr::from_multiple::<Value>(&text).unwrap())
+        .collect()
 }
 
 /// A client of the real server, with the definitions in place.
@@ -87,36 +206,77 @@ pub async fn real_client() -> Client {
     let client = Client::try_from(config).unwrap();
     for definition in definitions() {
         let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-        send(&client, "post", path, definition, false).await;
+        send(&client, "post", path, definition, false, "").await;
         let spec = &definition["spec"];
         let (group, version) = (&spec["group"], &spec["versions"][0]["name"]);
         let plural = &spec["names"]["plural"];
         let path = format!("/apis/{group}/{version}/{plural}").replace('"', "");
-        while send(&client, "get", &path, &Value::Null, false).await.0 == 404 {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        while send(&client, "get", &path, &Value::Null, false, "").await.0 == 404 {
+            tokio::time::sleep(AGAIN).await;
         }
     }
     client
 }
 
 /// Runs a script and returns its normalised answers.
-pub async fn run(script: &Script, client: &Client, space: &str) -> Vec<Value> {
+pub async fn run(script: &Script, server: &Server, space: &str) -> Vec<Value> {
+    let client = server.client("");
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}});
-    let (code, _) = send(client, "post", "/api/v1/namespaces", &namespace, false).await;
+    let path = "/api/v1/namespaces";
+    let (code, _) = send(&client, "post", path, &namespace, false, "").await;
     assert_eq!(code, 201, "namespace {space}");
     let mut answers: Vec<(u16, Value)> = Vec::new();
     for step in &script.steps {
         let said = fill(&Value::from(step.request.as_str()), &answers, space);
         let (verb, path) = said.as_str().unwrap().split_once(' ').unwrap();
         let mut body = fill(&step.body, &answers, space);
+        match verb {
+            "grant" => {
+                server.grant(&format!("{space}-{path}"), &body, space).await;
+                answers.push((0, Value::Null));
+                continue;
+            }
+            "revoke" => {
+                body["namespace"] = json!(space);
+                server
+                    .revoke(&format!("{space}-{path}"), &body, space)
+                    .await;
+                answers.push((0, Value::Null));
+                continue;
+            }
+            _ => {}
+        }
         if let Some(from) = step.from {
             let mut earlier = answers[from].1.clone();
-            json_patch::merge(&mut earlier, &body);
+            if !body.is_null() {
+                json_patch::merge(&mut earlier, &body);
+            }
             body = earlier;
         }
         let path = full_path(path, space);
         complete(verb, &path, &mut body);
-        answers.push(send(client, verb, &path, &body, step.metadata).await);
+        let user = match step.user.as_str() {
+            "" => String::new(),
+            name => format!("{space}-{name}"),
+        };
+        let client = server.client(&user);
+        let mut answer = send(&client, verb, &path, &body, step.metadata, &user).await;
+        if let (Some((pointer, wanted)), Server::Real(_)) = (&step.until, server) {
+            let seen = |(code, body): &(u16, Value)| {
+                json!({"code": code, "body": body}).pointer(pointer) == Some(wanted)
+            };
+            let mut tries = 0;
+            while !seen(&answer) {
+                tries += 1;
+                assert!(tries < 400, "{}: {said}: {answer:?}", script.name);
+                tokio::time::sleep(AGAIN).await;
+                answer = send(&client, verb, &path, &body, step.metadata, &user).await;
+            }
+        }
+        if step.aside {
+            answer.1 = Value::Null;
+        }
+        answers.push(answer);
     }
     Normaliser::new(space).transcript(&answers)
 }
@@ -177,7 +337,10 @@ fn prefix(plural: &str) -> &'static str {
         "leases" => "/apis/coordination.k8s.io/v1",
         "roles" => "/apis/rbac.authorization.k8s.io/v1",
         "widgets" | "gears" => "/apis/example.com/v1",
-        "canaries" => "/apis/flagger.app/v1beta1",
+        "canaries" | "metrictemplates" | "alertproviders" => "/apis/flagger.app/v1beta1",
+        "httproutes" => "/apis/gateway.networking.k8s.io/v1",
+        // Not the version that is stored.
+        "virtualservices" => "/apis/networking.istio.io/v1beta1",
         _ => "/api/v1",
     }
 }
@@ -229,7 +392,17 @@ fn complete(verb: &str, path: &str, body: &mut Value) {
         "widgets" => "Widget",
         "gears" => "Gear",
         "canaries" => "Canary",
-        other => panic!("no kind known for {other}"),
+        "metrictemplates" => "MetricTemplate",
+        "alertproviders" => "AlertProvider",
+        "httproutes" => "HTTPRoute",
+        "virtualservices" => "VirtualService",
+        "customresourcedefinitions" => "CustomResourceDefinition",
+        "rolebindings" => "RoleBinding",
+        "subjectaccessreviews" => "SubjectAccessReview",
+        other => match body["kind"].as_str() {
+            Some(_) => return,
+            None => panic!("no kind known for {other}"),
+        },
     };
     let map = body.as_object_mut().unwrap();
     map.entry("apiVersion").or_insert(json!(version));
@@ -242,6 +415,7 @@ async fn send(
     path: &str,
     body: &Value,
     metadata: bool,
+    user: &str,
 ) -> (u16, Value) {
     let (method, media) = match verb {
         "get" | "watch" => ("GET", ""),
@@ -278,6 +452,9 @@ async fn send(
         .uri(path.replace(' ', "%20"))
         .header("accept", accept)
         .header("user-agent", "conformance/1");
+    if !user.is_empty() {
+        request = request.header("impersonate-user", user);
+    }
     if !media.is_empty() {
         request = request.header("content-type", media);
     }

@@ -9,6 +9,7 @@
 mod commands;
 mod crashes;
 mod examples;
+mod gateways;
 mod golden;
 mod releases;
 mod scenarios;

@@ -1,6 +1,6 @@
 //! The controllers that every cluster has: `Deployments`, `ReplicaSets`, `DaemonSets`, the nodes'
 //! agents
-//! that run pods, `EndpointSlices`, autoscalers (KEDA's too), and the garbage collector.
+//! that run pods, `EndpointSlices`, autoscalers (KEDA's too), gateways, and the garbage collector.
 //!
 //! Each looks at the whole state when something that it reads changed or its time came, and writes
 //! what is missing: in one fixed order, so that a run is repeatable.
@@ -9,11 +9,13 @@ mod autoscalers;
 mod daemon_set;
 mod deployment;
 mod endpoints;
+mod gateways;
 mod pods;
 mod replica_set;
 
 pub use autoscalers::{Busy, Measured};
 pub use endpoints::SERVICE_NAME;
+pub use gateways::{Acceptance, is_refused};
 
 use std::{
     collections::BTreeMap,
@@ -37,7 +39,7 @@ use crate::{clock::Clock, object::at};
 const REACTION: Duration = Duration::from_millis(100);
 
 /// The controllers, in their order, by what each of them reads.
-const ORDER: [(Controller, &[&str]); 6] = [
+const ORDER: [(Controller, &[&str]); 7] = [
     (
         Controllers::deployments,
         &["deployments", "replicasets", "pods"],
@@ -53,6 +55,7 @@ const ORDER: [(Controller, &[&str]); 6] = [
         Controllers::autoscalers,
         &["horizontalpodautoscalers", "scaledobjects"],
     ),
+    (Controllers::gateways, &["httproutes", "services"]),
 ];
 
 type Controller = fn(&mut Controllers);
@@ -109,6 +112,8 @@ pub struct Controllers {
     wake: Option<Instant>,
     measured: Measured,
     scaling: autoscalers::Memory,
+    acceptance: Acceptance,
+    routes: gateways::Seen,
     /// Says that pods behave differently.
     nudge: Arc<Notify>,
 }
@@ -120,6 +125,7 @@ impl Controllers {
         clock: Clock,
         behaviours: Behaviours,
         nodes: usize,
+        acceptance: Acceptance,
         measured: Measured,
         nudge: Arc<Notify>,
     ) -> Self {
@@ -137,6 +143,8 @@ impl Controllers {
             wake: None,
             measured,
             scaling: autoscalers::Memory::default(),
+            acceptance,
+            routes: gateways::Seen::default(),
             nudge,
         }
     }

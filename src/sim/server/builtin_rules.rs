@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::error::Cause;
 use super::meta::list;
-use super::selector::is_label_value;
+use crate::schema::names::is_label_value;
 
 /// The faults of a new or changed built-in object.
 pub fn faults(plural: &str, new: &Value, old: Option<&Value>) -> Vec<Cause> {

@@ -6,11 +6,10 @@ use serde_json::{Value, json};
 
 use super::error::{Cause, Refusal};
 use super::meta::list;
-use super::resource::{Conduct, NameRule, Resource, ScalePaths, Version};
-use super::schema::Schema;
+use super::resource::{Conduct, Resource, ScalePaths, Version};
 use super::state::State;
 use super::store::{Action, Object};
-use super::structural::parse_root;
+use crate::schema::{Fault, Schema, metadata::NameRule};
 
 /// True for the resource that holds the definitions.
 pub fn is_definition(resource: &Resource) -> bool {
@@ -110,6 +109,10 @@ pub fn parse(definition: &Value) -> Result<Resource, Refusal> {
         versions,
         storage: storage.unwrap_or_default(),
         custom: true,
+        edition: format!(
+            "{}/{}",
+            definition["metadata"]["uid"], definition["metadata"]["generation"]
+        ),
         conduct: Conduct {
             generation: true,
             unconditional_update: false,
@@ -120,9 +123,9 @@ pub fn parse(definition: &Value) -> Result<Resource, Refusal> {
     })
 }
 
-fn parse_version(version: &Value) -> Result<Version, String> {
+fn parse_version(version: &Value) -> Result<Version, Fault> {
     let schema = match version["schema"].get("openAPIV3Schema") {
-        Some(schema) => Arc::new(parse_root(schema)?),
+        Some(schema) => Arc::new(Schema::read(schema)?),
         None => Schema::any(),
     };
     let subresources = &version["subresources"];
@@ -170,8 +173,16 @@ impl State {
             self.registry.remove(&resource.group, &resource.plural);
             return object;
         }
+        let before = self.registry.find(&resource.group, &resource.plural);
         let resource = self.registry.add(resource);
-        self.store.ensure(resource.index);
+        if before.is_none_or(|before| before.edition != resource.edition) {
+            self.store.renew(resource.index, |object| {
+                if let Some(version) = resource.stored() {
+                    // Metadata that no object can have does not come here.
+                    let _ = version.schema.settle(object);
+                }
+            });
+        }
         let mut new = object.value().clone();
         let stored = resource.stored().map(|version| version.name.clone());
         let condition = |ty: &str, reason: &str, message: &str| {

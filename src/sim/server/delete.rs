@@ -69,9 +69,19 @@ impl DeleteOptions {
                 None
             }
         };
+        // the older way to ask for one of two policies
+        let orphans = body["orphanDependents"].as_bool();
+        if orphans.is_some() && !said.is_empty() {
+            let text = "Invalid value: orphanDependents and deletionPropagation cannot be both set";
+            causes.push(Cause::invalid("propagationPolicy", text));
+        }
         if !causes.is_empty() {
             return Err(Refusal::invalid("meta.k8s.io", "DeleteOptions", "", causes));
         }
+        let orphans = orphans.map(|orphans| match orphans {
+            true => Propagation::Orphan,
+            false => Propagation::Background,
+        });
         let wanted = |field: &str| {
             body["preconditions"][field]
                 .as_str()
@@ -80,7 +90,7 @@ impl DeleteOptions {
         };
         Ok(Self {
             dry_run: query_dry_run || !list(&body["dryRun"]).is_empty(),
-            propagation,
+            propagation: propagation.or(orphans),
             uid: wanted("uid"),
             revision: wanted("resourceVersion"),
             grace: body["gracePeriodSeconds"].as_i64(),

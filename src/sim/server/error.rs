@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::schema::{Reason, Violation};
+
 /// One cause of a refusal: its type, the field and a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
@@ -37,6 +39,30 @@ impl Cause {
     pub fn forbidden(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::new("FieldValueForbidden", field, message)
     }
+}
+
+/// What a server says of a violation: itself, and the faults of the branch that fits best.
+pub fn causes_of(violation: Violation) -> Vec<Cause> {
+    let (reason, label) = match violation.reason {
+        Reason::Invalid | Reason::Combination => ("FieldValueInvalid", "Invalid value"),
+        Reason::Type => ("FieldValueTypeInvalid", "Invalid value"),
+        Reason::Required => ("FieldValueRequired", "Required value"),
+        Reason::Forbidden => ("FieldValueForbidden", "Forbidden"),
+        Reason::Unsupported => ("FieldValueNotSupported", "Unsupported value"),
+        Reason::Duplicate => ("FieldValueDuplicate", "Duplicate value"),
+        Reason::TooLong => ("FieldValueTooLong", "Too long"),
+        Reason::TooMany => ("FieldValueTooMany", "Too many"),
+    };
+    let nameless = violation.reason == Reason::Combination;
+    let field = if nameless {
+        "<nil>".to_owned()
+    } else {
+        violation.field
+    };
+    let (found, action) = (violation.fault.found, violation.fault.action);
+    let own = Cause::new(reason, field, format!("{label}: found {found}; {action}"));
+    let within = violation.within.into_iter().flat_map(causes_of);
+    std::iter::once(own).chain(within).collect()
 }
 
 /// A refusal: the HTTP code, the reason and the details of a `Status` object.

@@ -18,7 +18,7 @@ use super::ApiServer;
 use super::answer::Answer;
 use super::error::Refusal;
 use super::intercept::{After, Before, Outcome};
-use super::request::{Request, Verb};
+use super::request::{self, Request, Verb};
 use crate::controller::ANSWER_TIMEOUT;
 
 /// The body of an answer.
@@ -78,7 +78,12 @@ where
             });
             match read {
                 Ok(request) => this.serve(request, &head.uri.to_string()).await,
-                Err(refusal) => Ok(refused(&refusal)),
+                Err(refusal) => {
+                    let asked = request::asked(&head.method, &head.uri);
+                    let allowed =
+                        asked.map_or(Ok(()), |asked| this.server.allows(&this.user, &asked));
+                    Ok(refused(&allowed.err().unwrap_or(refusal)))
+                }
             }
         })
     }

@@ -9,9 +9,9 @@ use super::error::{Cause, Refusal};
 use super::fields::FieldSet;
 use super::meta::list;
 use super::request::{Subresource, Target};
-use super::schema::{Schema, blank_builtin};
 use super::state::{WriteOptions, metadata};
 use super::typed::{Comparison, compare, field_set, merge, remove, with_named};
+use crate::schema::{Schema, blank_builtin};
 
 /// How many managers that do not apply are kept apart; older ones become `ancient-changes`.
 const MANAGER_LIMIT: usize = 10;

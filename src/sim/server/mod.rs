@@ -19,26 +19,20 @@ mod delete;
 mod discovery;
 mod error;
 mod fields;
-mod formats;
 mod http;
 mod intercept;
 mod managed;
 mod meta;
 mod patch;
-mod path;
-mod quantity;
 mod rbac;
 mod read;
 mod request;
 mod resource;
-mod rules;
 mod scale;
-mod schema;
 mod selector;
 mod shape;
 mod state;
 mod store;
-mod structural;
 mod throttle;
 mod typed;
 mod validate;
@@ -439,11 +433,15 @@ impl ApiServer {
     }
 
     fn authorize(&self, call: &Call) -> Result<(), Refusal> {
+        self.allows(&call.user, &rbac::Asked::of(call))
+    }
+
+    fn allows(&self, user: &str, asked: &rbac::Asked<'_>) -> Result<(), Refusal> {
         self.shared
             .rights
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .check(call)
+            .check(user, asked)
     }
 
     fn deliver(&self, call: &Call, event: WatchEvent<'_>) -> Delivery {

@@ -7,12 +7,13 @@ use serde_json::{Map, Value};
 use super::defect::Defect;
 use super::error::{Cause, Refusal};
 use super::request::{PatchKind, Target};
-use super::schema::{Schema, Type};
 use super::shape::shape;
 use super::state::{State, WriteOptions};
 use super::store::Object;
 use super::write::{Written, check_place};
-use super::{managed, schema};
+use super::{managed, typed};
+use crate::schema::path::Path;
+use crate::schema::{self, Schema, Type};
 
 impl State {
     /// Changes an object by a patch; server-side apply also makes it.
@@ -122,6 +123,13 @@ impl State {
             )));
         }
         let schema = target.served()?.schema.clone();
+        typed::check_types(&schema, &config, Path::ROOT).map_err(|error| {
+            Refusal::new(
+                500,
+                "",
+                format!("failed to create typed patch object: {error}"),
+            )
+        })?;
         if !target.resource.custom {
             decode_applied(&schema, &config)?;
         }
@@ -194,8 +202,47 @@ pub fn change(value: &mut Value, kind: PatchKind, patch: Value) -> Result<(), Re
     if !patch.is_object() {
         return Err(Refusal::bad_request("a merge patch must be an object"));
     }
-    json_patch::merge(value, &patch);
+    merge(value, patch);
     Ok(())
+}
+
+/// Merges a merge patch. Unlike RFC 7396, but like the library that servers use, what a patch puts in
+/// the place of anything but an object loses its nulls, those within lists too.
+fn merge(value: &mut Value, patch: Value) {
+    let (Value::Object(fields), Value::Object(changes)) = (value, patch) else {
+        return;
+    };
+    for (name, change) in changes {
+        match fields.get_mut(&name) {
+            _ if change.is_null() => {
+                fields.remove(&name);
+            }
+            Some(field @ Value::Object(_)) if change.is_object() => merge(field, change),
+            Some(field @ Value::Object(_)) => *field = change,
+            Some(_) | None => {
+                fields.insert(name, without_nulls(change));
+            }
+        }
+    }
+}
+
+/// A value without fields that are null.
+fn without_nulls(mut value: Value) -> Value {
+    match &mut value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            for value in fields.values_mut() {
+                *value = without_nulls(value.take());
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                *item = without_nulls(item.take());
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+    value
 }
 
 fn apply_json(object: &mut Value, patch: Value) -> Result<(), Refusal> {

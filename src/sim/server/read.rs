@@ -81,6 +81,11 @@ impl State {
             revision = now.saturating_sub(behind).max(self.store.compacted());
         }
         if let Some((pinned, key)) = parse_token(&params.resume)? {
+            if !matches!(params.revision.as_str(), "" | "0") {
+                return Err(Refusal::bad_request(
+                    "specifying resource version is not allowed when using continue",
+                ));
+            }
             let drifts = self.has(Defect::PagesDrift);
             (revision, after) = (if drifts { now } else { pinned }, Some(key));
         } else {

@@ -1,5 +1,6 @@
 //! What a request asks, read from its method, path, query and headers.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,6 +8,7 @@ use http::{HeaderMap, Method, Uri, header};
 use serde_json::Value;
 
 use super::error::Refusal;
+use super::rbac::Asked;
 use super::resource::{Registry, Resource, Version};
 
 /// What a request does, in the words of RBAC.
@@ -308,16 +310,22 @@ impl Request {
     }
 }
 
-fn route(path: &str, known: &Registry) -> Result<Route, Refusal> {
-    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    let (group, version, rest) = match parts.as_slice() {
-        ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),
-        ["apis", group, version, rest @ ..] if !rest.is_empty() => (*group, *version, rest),
-        _ => {
-            return Ok(Route::Discovery(
-                parts.into_iter().map(str::to_owned).collect(),
-            ));
-        }
+/// What a path names: group, version, namespace, plural, name and subresource; empty where it names none.
+struct Place<'a> {
+    group: &'a str,
+    version: &'a str,
+    namespace: &'a str,
+    plural: &'a str,
+    name: &'a str,
+    sub: &'a str,
+}
+
+/// Takes the path of objects apart; none for a path that is not of objects.
+fn place<'a>(parts: &[&'a str]) -> Option<Result<Place<'a>, Refusal>> {
+    let (group, version, rest) = match *parts {
+        ["api", version, ref rest @ ..] if !rest.is_empty() => ("", version, rest),
+        ["apis", group, version, ref rest @ ..] if !rest.is_empty() => (group, version, rest),
+        _ => return None,
     };
     let (namespace, plural, name, sub) = match *rest {
         ["namespaces", name, "status"] => ("", "namespaces", name, "status"),
@@ -327,9 +335,68 @@ fn route(path: &str, known: &Registry) -> Result<Route, Refusal> {
         [plural] => ("", plural, "", ""),
         [plural, name] => ("", plural, name, ""),
         [plural, name, sub] => ("", plural, name, sub),
-        _ => return Err(Refusal::no_such_path()),
+        _ => return Some(Err(Refusal::no_such_path())),
     };
-    if !known.all().iter().any(|resource| resource.group == group) {
+    Some(Ok(Place {
+        group,
+        version,
+        namespace,
+        plural,
+        name,
+        sub,
+    }))
+}
+
+fn segments(path: &str) -> Vec<&str> {
+    path.split('/').filter(|part| !part.is_empty()).collect()
+}
+
+/// What a request asks to do that leads nowhere: it is refused to who may not do it before it is known
+/// to lead nowhere.
+pub fn asked<'a>(method: &Method, uri: &'a Uri) -> Option<Asked<'a>> {
+    let place = place(&segments(uri.path()))?.ok()?;
+    let one = !place.name.is_empty();
+    let verb = match *method {
+        Method::GET if one => Verb::Get,
+        Method::GET if params(uri).watch => Verb::Watch,
+        Method::GET => Verb::List,
+        Method::POST => Verb::Create,
+        Method::PUT => Verb::Update,
+        Method::PATCH => Verb::Patch,
+        Method::DELETE if one => Verb::Delete,
+        Method::DELETE => Verb::DeleteCollection,
+        _ => return None,
+    };
+    Some(Asked {
+        verb,
+        group: place.group,
+        resource: place.plural,
+        sub: place.sub,
+        namespace: place.namespace,
+        name: Cow::Borrowed(place.name),
+    })
+}
+
+fn route(path: &str, known: &Registry) -> Result<Route, Refusal> {
+    let parts = segments(path);
+    let Some(place) = place(&parts) else {
+        return Ok(Route::Discovery(
+            parts.into_iter().map(str::to_owned).collect(),
+        ));
+    };
+    let Place {
+        group,
+        version,
+        namespace,
+        plural,
+        name,
+        sub,
+    } = place?;
+    let mut group_served = known
+        .all()
+        .iter()
+        .filter(|resource| resource.group == group);
+    if !group_served.any(|resource| resource.version(version).is_some()) {
         return Err(Refusal::new(404, "", "404 page not found\n"));
     }
     let resource = known

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::schema::{Schema, builtin};
+use crate::schema::{Schema, builtin, metadata::NameRule};
 
 /// Where `/scale` finds its numbers in a custom resource, as dotted paths without a leading dot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,19 +30,6 @@ pub struct Version {
     pub scale: Option<ScalePaths>,
     /// Fields that a field selector may name besides name and namespace.
     pub selectable: Vec<String>,
-}
-
-/// What a name may look like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameRule {
-    /// RFC 1123 subdomain: dots allowed, up to 253 characters.
-    Subdomain,
-    /// RFC 1123 label: up to 63 characters.
-    Label,
-    /// RFC 1035 label: starts with a letter.
-    Label1035,
-    /// A path segment, as for RBAC objects.
-    Segment,
 }
 
 /// How writes of a resource behave.
@@ -84,6 +71,8 @@ pub struct Resource {
     pub storage: usize,
     /// Added by a CRD.
     pub custom: bool,
+    /// Which definition this is made of: its UID and generation; empty for built-in kinds.
+    pub edition: String,
     /// How writes behave.
     pub conduct: Conduct,
 }
@@ -277,6 +266,7 @@ impl Registry {
                 selector: None,
             });
             registry.add(Resource {
+                edition: String::new(),
                 index: 0,
                 group: group.to_owned(),
                 plural: plural.to_owned(),

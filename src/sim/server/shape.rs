@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::error::Refusal;
 use super::request::Target;
-use super::schema::{Schema, decode_builtin};
 use super::state::WriteOptions;
-use super::{crd, defaults, structural};
+use super::{crd, defaults};
+use crate::schema::{Schema, decode_builtin};
 
 /// Brings an object into the form of its schema: decoded, pruned, defaulted.
 pub fn shape(target: &Target, new: &mut Value, options: &WriteOptions) -> Result<(), Refusal> {
@@ -57,16 +57,13 @@ fn shape_custom(
             resource.kind
         ))
     };
-    let mut unknown = structural::prune(schema, new);
-    if let Some(shape) = schema.fields.get("metadata") {
-        let more = decode_builtin(shape, &mut new["metadata"]).map_err(refuse)?;
-        unknown.extend(more.into_iter().map(|field| format!("metadata.{field}")));
-    }
+    let unknown = schema
+        .settle(new)
+        .map_err(|fault| refuse(fault.to_string()))?;
     if options.strict && !unknown.is_empty() {
         return Err(refuse(format!(
             "strict decoding error: unknown field {unknown:?}"
         )));
     }
-    structural::default(schema, new);
     Ok(())
 }

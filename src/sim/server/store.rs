@@ -23,6 +23,8 @@ pub const LOG_LIMIT: usize = 20_000;
 pub struct Object {
     value: Value,
     text: OnceLock<Bytes>,
+    /// What is stored lacks defaults that the definition of its kind brought since.
+    outdated: bool,
 }
 
 impl Object {
@@ -31,7 +33,14 @@ impl Object {
         Self {
             value,
             text: OnceLock::new(),
+            outdated: false,
         }
+    }
+
+    /// Whether a write stores it again even if it changes nothing: the definition of its kind changed
+    /// how it is read.
+    pub fn outdated(&self) -> bool {
+        self.outdated
     }
 
     /// The content.
@@ -115,6 +124,7 @@ pub struct Store {
     objects: Vec<Objects>,
     log: VecDeque<Arc<Change>>,
     compacted: u64,
+    renewed: BTreeMap<usize, u64>,
     news: Vec<watch::Sender<u64>>,
     latest: watch::Sender<u64>,
 }
@@ -126,6 +136,7 @@ impl Default for Store {
             objects: Vec::new(),
             log: VecDeque::new(),
             compacted: 0,
+            renewed: BTreeMap::new(),
             news: Vec::new(),
             latest: watch::Sender::new(1),
         }
@@ -146,6 +157,7 @@ impl Store {
             objects: self.objects.clone(),
             log: self.log.clone(),
             compacted: self.compacted,
+            renewed: self.renewed.clone(),
             news: senders
                 .map(|news| watch::Sender::new(*news.borrow()))
                 .collect(),
@@ -262,6 +274,31 @@ impl Store {
         }
         self.latest.send_replace(self.revision);
         object
+    }
+
+    /// The revision from which on a resource can be watched: its definition changed then.
+    pub fn renewed(&self, index: usize) -> u64 {
+        self.renewed.get(&index).copied().unwrap_or_default()
+    }
+
+    /// Reads the objects of a resource by a new definition: `reshape` brings each into its new form,
+    /// which is no write. Watches from before end.
+    pub fn renew(&mut self, index: usize, reshape: impl Fn(&mut Value)) {
+        self.ensure(index);
+        self.renewed.insert(index, self.revision);
+        for object in self.objects.get_mut(index).into_iter().flatten() {
+            let mut value = object.1.value().clone();
+            reshape(&mut value);
+            if value != *object.1.value() {
+                *object.1 = Arc::new(Object {
+                    outdated: true,
+                    ..Object::new(value)
+                });
+            }
+        }
+        if let Some(news) = self.news.get(index) {
+            news.send_replace(self.revision);
+        }
     }
 
     /// Forgets history up to and including a revision, as etcd's compaction does.

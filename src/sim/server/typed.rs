@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::fields::FieldSet;
-use super::schema::{Merge, Schema, Type};
+use crate::schema::{Merge, Schema, Type, path::Path};
 
 /// What changed between two values.
 #[derive(Clone, Debug, Default)]
@@ -161,6 +161,11 @@ fn note_difference(
         }
     }
     if leaf {
+        if let (Some(left), Some(right)) = (left, right) {
+            // what was a map and is none has lost its fields, and the other way round
+            note_fields(schema, left, path, &mut found.removed);
+            note_fields(schema, right, path, &mut found.added);
+        }
         return;
     }
     if shape == Shape::Map {
@@ -200,6 +205,19 @@ fn note_difference(
             compare_at(&item, None, Some(value), path, found);
             path.pop();
         }
+    }
+}
+
+/// Notes the fields of a map, and theirs.
+fn note_fields(schema: &Schema, value: &Value, path: &mut Vec<String>, set: &mut FieldSet) {
+    if shape(schema, Some(value)) != Some(Shape::Map) {
+        return;
+    }
+    for (key, child) in value.as_object().into_iter().flatten() {
+        path.push(format!("f:{key}"));
+        set.insert(path);
+        note_fields(&field_schema(schema, key), child, path, set);
+        path.pop();
     }
 }
 
@@ -246,6 +264,40 @@ pub fn with_named(schema: &Schema, set: &FieldSet) -> FieldSet {
         member: set.member,
         children: children.collect(),
     }
+}
+
+/// Refuses an applied value of another type than its schema says.
+///
+/// # Errors
+/// A sentence about the first such value.
+pub fn check_types(schema: &Schema, value: &Value, path: Path<'_>) -> Result<(), String> {
+    let fits = match (schema.ty, value) {
+        (_, Value::Null) | (Type::Any | Type::IntOrString | Type::Quantity, _) => true,
+        (Type::Object, Value::Object(fields)) => {
+            for (name, value) in fields {
+                if let Some(field) = schema.field(name) {
+                    check_types(field, value, path.field(name))?;
+                }
+            }
+            true
+        }
+        (Type::Array, Value::Array(items)) => {
+            for (index, value) in items.iter().enumerate() {
+                if let Some(item) = &schema.items {
+                    check_types(item, value, path.item(index))?;
+                }
+            }
+            true
+        }
+        (Type::String | Type::Bytes | Type::Time, found) => found.is_string(),
+        (Type::Integer | Type::Number, found) => found.is_number(),
+        (Type::Boolean, found) => found.is_boolean(),
+        (Type::Object | Type::Array, _) => false,
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(format!(".{path}: expected {:?}, got {value}", schema.ty))
 }
 
 /// Merges an applied value into a live one.

@@ -234,7 +234,8 @@ impl Watch {
         let (target, selector, queue) = (&self.target, &self.selector, &mut self.queue);
         let cursor = self.cursor;
         let seen = self.server.look(|state| {
-            let changes = state.store.since(cursor)?;
+            let renewed = state.store.renewed(target.resource.index);
+            let changes = state.store.since(cursor).filter(|_| cursor >= renewed)?;
             let everything = Selector::default();
             let selector = if state.has(Defect::WatchIgnoresSelector) {
                 &everything

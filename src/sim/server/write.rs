@@ -12,6 +12,7 @@ use super::shape::shape;
 use super::state::{State, WriteOptions, metadata};
 use super::store::{Action, Object};
 use super::{builtin_rules, crd, defaults, managed, meta, validate};
+use crate::schema::plain_numbers;
 
 /// What a write answers.
 #[derive(Debug)]
@@ -55,16 +56,6 @@ impl State {
                 "resourceVersion should not be set on objects to be created",
             ));
         }
-        if let Some(prefix) = new["metadata"]["generateName"].as_str().map(str::to_owned)
-            && new["metadata"]["name"]
-                .as_str()
-                .unwrap_or_default()
-                .is_empty()
-            && !prefix.is_empty()
-        {
-            let room: String = prefix.chars().take(58).collect();
-            new["metadata"]["name"] = Value::from(format!("{room}{}", self.next_suffix()));
-        }
         let meta = metadata(&mut new);
         for field in [
             "deletionTimestamp",
@@ -75,12 +66,17 @@ impl State {
         ] {
             meta.remove(field);
         }
+        let said = |field: &str| new["metadata"][field].as_str().unwrap_or_default();
+        let (name, prefix) = (said("name"), said("generateName"));
         let mut target = target.clone();
-        new["metadata"]["name"]
-            .as_str()
-            .unwrap_or_default()
-            .clone_into(&mut target.name);
+        let generates = name.is_empty() && !prefix.is_empty();
+        target.name = if generates { prefix } else { name }.to_owned();
         self.admit_to_namespace(&target)?;
+        if generates {
+            let room: String = target.name.chars().take(58).collect();
+            target.name = format!("{room}{}", self.next_suffix());
+            new["metadata"]["name"] = Value::from(target.name.as_str());
+        }
         if target.served()?.status
             && let Some(map) = new.as_object_mut()
         {
@@ -109,6 +105,9 @@ impl State {
         }
         if !self.has(Defect::NoChecks) {
             check(&target, None, &new)?;
+        }
+        if resource.custom {
+            plain_numbers(&mut new);
         }
         if self
             .store
@@ -273,6 +272,9 @@ impl State {
         if !self.has(Defect::NoChecks) {
             check(target, Some(old), &new)?;
         }
+        if resource.custom {
+            plain_numbers(&mut new);
+        }
         if options.dry_run && !self.has(Defect::DryRunWrites) {
             return Ok(Arc::new(Object::new(new)));
         }
@@ -297,7 +299,8 @@ impl State {
             }
             return Ok(answer);
         }
-        if same_but_times(old.value(), &new) && !self.has(Defect::IdleWriteCounts) {
+        let idle = same_but_times(old.value(), &new) && !old.outdated();
+        if idle && !self.has(Defect::IdleWriteCounts) {
             return Ok(old.clone());
         }
         let object = self.store.commit(&resource, Action::Modified, new);
@@ -339,6 +342,16 @@ pub fn check_place(target: &Target, new: &mut Value) -> Result<(), Refusal> {
     new["kind"] = Value::from(resource.kind.clone());
     new["apiVersion"] = Value::from(wanted);
     let meta = metadata(new);
+    if let Some(Value::Array(owners)) = meta.get_mut("ownerReferences") {
+        // an owner that is named twice in the same words is kept once
+        let mut kept: Vec<Value> = Vec::with_capacity(owners.len());
+        for owner in owners.drain(..) {
+            if !kept.contains(&owner) {
+                kept.push(owner);
+            }
+        }
+        *owners = kept;
+    }
     if !resource.namespaced {
         meta.remove("namespace");
         return Ok(());
@@ -402,7 +415,7 @@ fn restore(new: &mut Value, old: &Value, but: &[&str]) {
 /// Refuses an object that breaks a rule.
 fn check(target: &Target, old: Option<&Object>, new: &Value) -> Result<(), Refusal> {
     let resource = &target.resource;
-    let mut causes = meta::faults(new, resource);
+    let mut causes = validate::metadata_faults(new, resource);
     if let Some(old) = old {
         let changed = meta::change_faults(old, new);
         // the rules of most kinds check the change of metadata once more

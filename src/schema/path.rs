@@ -12,6 +12,7 @@ pub struct Path<'a> {
 #[derive(Clone, Copy, Debug)]
 enum Step<'a> {
     Field(&'a str),
+    Key(&'a str),
     Item(usize),
 }
 
@@ -24,7 +25,13 @@ impl Path<'static> {
 }
 
 impl<'a> Path<'a> {
+    /// True for the object itself.
+    pub fn is_root(&self) -> bool {
+        self.above.is_none()
+    }
+
     /// A field of the value here.
+    #[must_use]
     pub fn field(&'a self, name: &'a str) -> Self {
         Self {
             above: Some(self),
@@ -32,7 +39,17 @@ impl<'a> Path<'a> {
         }
     }
 
+    /// An entry of the map here.
+    #[must_use]
+    pub fn key(&'a self, key: &'a str) -> Self {
+        Self {
+            above: Some(self),
+            step: Step::Key(key),
+        }
+    }
+
     /// An item of the list here.
+    #[must_use]
     pub fn item(&'a self, index: usize) -> Self {
         Self {
             above: Some(self),
@@ -42,15 +59,17 @@ impl<'a> Path<'a> {
 }
 
 impl fmt::Display for Path<'_> {
-    /// As `spec.ports[0].name`.
+    /// As `spec.ports[0].name` and `spec.labels[team]`; with `#` as `spec.labels.team`, which is
+    /// how servers spell the place of a value that its schema does not allow.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(above) = self.above else {
             return Ok(());
         };
         above.fmt(f)?;
         match self.step {
-            Step::Field(name) if above.above.is_none() => f.write_str(name),
-            Step::Field(name) => write!(f, ".{name}"),
+            Step::Field(name) | Step::Key(name) if above.is_root() => f.write_str(name),
+            Step::Key(key) if !f.alternate() => write!(f, "[{key}]"),
+            Step::Field(name) | Step::Key(name) => write!(f, ".{name}"),
             Step::Item(index) => write!(f, "[{index}]"),
         }
     }

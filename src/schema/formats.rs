@@ -9,7 +9,7 @@ pub fn fits(format: &str, text: &str) -> bool {
         "uri" => reqwest::Url::parse(text).is_ok() || text.starts_with('/'),
         "ipv4" => text.parse::<std::net::Ipv4Addr>().is_ok(),
         "ipv6" => text.parse::<std::net::Ipv6Addr>().is_ok(),
-        "hostname" => super::selector::is_subdomain(&text.to_lowercase()),
+        "hostname" => super::names::is_subdomain(&text.to_lowercase()),
         "uuid" => {
             let groups: Vec<usize> = text.split('-').map(str::len).collect();
             groups == [8, 4, 4, 4, 12] && text.chars().all(|c| c.is_ascii_hexdigit() || c == '-')
