@@ -12,7 +12,7 @@ use crate::{
         Outside,
         history::{self, Times},
     },
-    route::{self, Capcan},
+    route::{self, Capabilities},
 };
 
 use super::{Policy, Window, replay::Exposure, seconds, whole};
@@ -134,13 +134,13 @@ fn course(
     let provider = spec.provider.unwrap_or(policy.settings.mesh_provider);
     // A route API that this build does not know was Flagger's, and could do all.
     let can = route::router(provider).map_or(
-        Capcan {
+        Capabilities {
             weights: true,
             headers: true,
             mirror: true,
             sticky: true,
         },
-        |router| router.capcan(spec.service.as_ref()),
+        |router| router.capabilities(spec.service.as_ref()),
     );
     let analysis = &spec.analysis;
     let strategy = strategy(analysis, can);
