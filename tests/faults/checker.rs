@@ -33,7 +33,7 @@ pub struct Violation {
 /// What the invariants compare: one state of the cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
-    pub status: Value,
+    pub status: Arc<Value>,
     pub plain: i64,
     pub matched: i64,
     pub routed: bool,
@@ -238,7 +238,7 @@ impl Checker {
     fn state(&self, plural: &str) -> State {
         let mut state = self.before.clone();
         match plural {
-            "canaries" => state.status = self.value("canaries", "shop")["status"].clone(),
+            "canaries" => state.status = Arc::new(self.value("canaries", "shop")["status"].clone()),
             "virtualservices" | "httproutes" => {
                 let route = self.value(plural, "shop");
                 let share = |request: Request| -> i64 {
