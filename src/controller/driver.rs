@@ -11,7 +11,10 @@ use kube::Client;
 use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
 
 use crate::{
-    api::{Phase, Strategy, status::Notice},
+    api::{
+        Phase, Strategy,
+        status::{CanaryStatus, Notice},
+    },
     apply::{Applier, ApplyError, Fence},
     clock::Clock,
     decide::decide,
@@ -222,6 +225,9 @@ impl Driver {
             }
         }
         if let Some(status) = &plan.status {
+            if changes_revision(&snapshot, status) {
+                self.applier.confirm_target(&snapshot).await?;
+            }
             self.applier.write_status(&snapshot, status).await?;
             self.report_end(key, &snapshot, status.phase);
         }
@@ -471,6 +477,13 @@ impl State {
             self.answered = None;
         }
     }
+}
+
+/// Whether a release of another revision begins, or is taken back.
+fn changes_revision(s: &Snapshot, next: &CanaryStatus) -> bool {
+    let before = s.canary.status.as_ref();
+    let before = before.and_then(|status| status.last_applied_spec.as_ref());
+    before.is_some() && before != next.last_applied_spec.as_ref()
 }
 
 /// A panic in one Canary leaves its memory as the last complete change made it.
