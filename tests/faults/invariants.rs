@@ -7,6 +7,7 @@ use haldane::sim::{
     World,
     server::{Change, Object},
 };
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
@@ -77,6 +78,9 @@ pub const INVARIANTS: &[(&str, &str)] = &[
     ("B2", "the server is never asked without a pause"),
     ("B1", "nothing panics, and a panic stops no other Canary"),
 ];
+
+/// Longest time that a write of the operator takes.
+const WRITE: Duration = Duration::from_secs(4);
 
 impl Checker {
     /// What must hold from one state to the next.
@@ -200,7 +204,12 @@ impl Checker {
         let share = new.share();
         let free = self.proven.contains(&new.target_version) || !flow.planned;
         if old.status["step"] != new.status["step"] {
-            self.stepped = Some(world.elapsed());
+            // An interval counts from the decision, which its status took a moment to persist.
+            let decided = new.text("lastTransitionTime").parse().ok();
+            let age = decided.map_or(Duration::ZERO, |decided: Timestamp| {
+                world.clock().now().duration_since(decided).unsigned_abs()
+            });
+            self.stepped = Some(world.elapsed().saturating_sub(age.min(WRITE)));
         }
         if share > old.share() {
             let said = new.weight();
