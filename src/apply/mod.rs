@@ -145,6 +145,36 @@ impl Applier {
         Ok(())
     }
 
+    /// Makes sure that the target is what a release is decided on, before one begins or is taken
+    /// back: a process whose watch is late would take a revision of the past for a new one.
+    ///
+    /// # Errors
+    /// When the target is another one, or cannot be read; then the decision must not be persisted.
+    pub async fn confirm_target(&self, s: &Snapshot) -> Result<(), ApplyError> {
+        let reference = &s.canary.spec.target_ref;
+        let Some(target) = s.object(Kind::from(reference.kind), &reference.name) else {
+            return Ok(());
+        };
+        // Only what has pods counts the changes of its spec.
+        if !matches!(target.key.kind, Kind::Deployment | Kind::DaemonSet) {
+            return Ok(());
+        }
+        let api = self.api(&target.key);
+        let found = self
+            .write("read", &target.key, "confirm the revision", async {
+                api.get(&target.key.name).await
+            })
+            .await?;
+        let generation = found.metadata.generation.unwrap_or_default();
+        if generation == target.generation && found.metadata.uid.as_deref() == Some(&*target.uid) {
+            return Ok(());
+        }
+        self.remember(&target.key, found);
+        Err(ApplyError::Changed {
+            key: target.key.clone(),
+        })
+    }
+
     /// Makes sure that a status which a plan leaves as it is is the server's as well, before
     /// anything is written that follows from it. Watches come late, each by itself: with a status of
     /// yesterday and a route of today, users would be sent back to a canary that failed since.

@@ -12,7 +12,10 @@ use serde_json::Value;
 use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
 
 use crate::{
-    api::{Phase, Strategy, status::Notice},
+    api::{
+        Phase, Strategy,
+        status::{CanaryStatus, Notice},
+    },
     apply::{Applier, ApplyError, Fence},
     clock::Clock,
     decide::decide,
@@ -227,6 +230,9 @@ impl Driver {
             }
         }
         if let Some(status) = &plan.status {
+            if changes_revision(&snapshot, status) {
+                self.applier.confirm_target(&snapshot).await?;
+            }
             self.applier.write_status(&snapshot, status).await?;
             self.report_end(key, &snapshot, status.phase);
         }
@@ -476,6 +482,13 @@ impl State {
             self.answered = None;
         }
     }
+}
+
+/// Whether a release of another revision begins, or is taken back.
+fn changes_revision(s: &Snapshot, next: &CanaryStatus) -> bool {
+    let before = s.canary.status.as_ref();
+    let before = before.and_then(|status| status.last_applied_spec.as_ref());
+    before.is_some() && before != next.last_applied_spec.as_ref()
 }
 
 /// A panic in one Canary leaves its memory as the last complete change made it.

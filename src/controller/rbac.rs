@@ -56,8 +56,8 @@ pub const RULES: &[Rule] = &[
     Rule {
         group: "apps",
         resources: &["deployments", "daemonsets"],
-        verbs: KEPT,
-        reason: "Targets are scaled; primaries are made and promoted.",
+        verbs: &["get", "list", "watch", "create", "patch"],
+        reason: "Targets are read when a release begins, and scaled; primaries are made and promoted.",
         when: None,
     },
     Rule {

@@ -9,6 +9,7 @@ use super::{
     rollout::{Recording, Release, RolloutError, perform},
     server::{ApiServer, Call},
 };
+use crate::api::FLAGGER_ID;
 
 /// What a world came to, as far as users and operators can tell: objects by kind and name.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -128,6 +129,12 @@ fn text(value: &Value) -> &str {
 /// What stays the same from run to run: no identities, versions, addresses and times.
 fn lasting(object: &Value) -> Value {
     let mut spec = object["spec"].clone();
+    if let Some(annotations) = spec.pointer_mut("/template/metadata/annotations") {
+        // Of the Canary's identity, among others.
+        annotations
+            .as_object_mut()
+            .map(|annotations| annotations.remove(FLAGGER_ID));
+    }
     if let Some(spec) = spec.as_object_mut() {
         for field in ["clusterIP", "clusterIPs"] {
             spec.remove(field);

@@ -59,6 +59,14 @@ impl State {
         self.status[field].as_str().unwrap_or_default()
     }
 
+    /// Which release runs: two may begin within one second, but not of one revision.
+    pub fn run(&self) -> String {
+        let release = ["runTime", "lastAppliedSpec", "trackedConfigs"];
+        release
+            .map(|field| self.status[field].to_string())
+            .join(" ")
+    }
+
     pub fn weight(&self) -> i64 {
         self.status["canaryWeight"].as_i64().unwrap_or_default()
     }

@@ -7,6 +7,7 @@ use haldane::sim::{
     World,
     server::{Change, Object},
 };
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
@@ -77,6 +78,9 @@ pub const INVARIANTS: &[(&str, &str)] = &[
     ("B2", "the server is never asked without a pause"),
     ("B1", "nothing panics, and a panic stops no other Canary"),
 ];
+
+/// Longest time that a write of the operator takes.
+const WRITE: Duration = Duration::from_secs(4);
 
 impl Checker {
     /// What must hold from one state to the next.
@@ -151,7 +155,7 @@ impl Checker {
     fn gates(&mut self, world: &World, old: &State, new: &State) {
         let raises = new.weight() > old.weight() || new.share() > old.share();
         let promotes = old.phase() != "Promoting" && new.phase() == "Promoting";
-        let begins = old.text("runTime") != new.text("runTime");
+        let begins = old.run() != new.run() && !new.text("runTime").is_empty();
         let broken = match self.closed {
             Some("confirm-rollout") => begins,
             Some("confirm-traffic-increase") => raises,
@@ -176,8 +180,8 @@ impl Checker {
 
     /// R3, R4: releases begin when somebody pushed, and once.
     fn runs(&mut self, world: &World, flow: &Flow, old: &State, new: &State) {
-        if new.text("runTime") != old.text("runTime") && !new.text("runTime").is_empty() {
-            self.runs.insert(new.text("runTime").to_owned());
+        if new.run() != old.run() && !new.text("runTime").is_empty() {
+            self.runs.insert(new.run());
             (self.peak, self.raised) = (0, None);
             self.analysed.clear();
             let runs = self.runs.len();
@@ -200,7 +204,12 @@ impl Checker {
         let share = new.share();
         let free = self.proven.contains(&new.target_version) || !flow.planned;
         if old.status["step"] != new.status["step"] {
-            self.stepped = Some(world.elapsed());
+            // An interval counts from the decision, which its status took a moment to persist.
+            let decided = new.text("lastTransitionTime").parse().ok();
+            let age = decided.map_or(Duration::ZERO, |decided: Timestamp| {
+                world.clock().now().duration_since(decided).unsigned_abs()
+            });
+            self.stepped = Some(world.elapsed().saturating_sub(age.min(WRITE)));
         }
         if share > old.share() {
             let said = new.weight();
@@ -238,7 +247,7 @@ impl Checker {
             self.raised = Some((when, queries));
         }
         let progressing = old.phase() == "Progressing" && new.phase() == "Progressing";
-        let fell = old.text("runTime") == new.text("runTime")
+        let fell = old.run() == new.run()
             && (new.weight() < old.weight() || (new.plain < old.plain && new.plain < new.weight()));
         self.ensure(world, "T5", free || !progressing || !fell, || {
             "the weight fell within a run".to_owned()

@@ -16,10 +16,10 @@
 - apiGroups: ["flagger.app"]
   resources: ["metrictemplates", "alertproviders"]
   verbs: ["list", "watch"]
-# Targets are scaled; primaries are made and promoted.
+# Targets are read when a release begins, and scaled; primaries are made and promoted.
 - apiGroups: ["apps"]
   resources: ["deployments", "daemonsets"]
-  verbs: ["list", "watch", "create", "patch"]
+  verbs: ["get", "list", "watch", "create", "patch"]
 # Which pods are of the wanted revision; only metadata is asked for.
 - apiGroups: ["apps"]
   resources: ["replicasets"]
