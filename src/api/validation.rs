@@ -42,8 +42,11 @@ impl Admission {
         for crd in crds::crds() {
             for version in crd.spec.versions {
                 let schema = version.schema.and_then(|schema| schema.open_api_v3_schema);
-                let schema = schema.map(serde_json::to_value).transpose();
-                let schema = schema.ok().flatten().unwrap_or_default();
+                let schema = serde_json::to_value(schema).map_err(|error| Fault {
+                    path: crd.spec.names.kind.clone(),
+                    found: "a schema that is no JSON".to_owned(),
+                    action: error.to_string(),
+                })?;
                 let schema = Schema::read(&schema)?;
                 schemas.insert(crd.spec.names.kind.clone(), schema);
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::defect::Defect;
 use super::error::{Cause, Refusal};
 use super::meta::list;
 use super::resource::{Conduct, Resource, ScalePaths, Version};
@@ -175,7 +176,8 @@ impl State {
         }
         let before = self.registry.find(&resource.group, &resource.plural);
         let resource = self.registry.add(resource);
-        if before.is_none_or(|before| before.edition != resource.edition) {
+        let changed = before.is_none_or(|before| before.edition != resource.edition);
+        if changed && !self.has(Defect::DefinitionUnread) {
             self.store.renew(resource.index, |object| {
                 if let Some(version) = resource.stored() {
                     // Metadata that no object can have does not come here.

@@ -52,11 +52,15 @@ pub enum Defect {
     PropagationIgnored,
     /// Services get no address.
     NoAllocation,
+    /// Users may do what no role gives them.
+    RightsIgnored,
+    /// Stored objects are read by the definition under which they were written.
+    DefinitionUnread,
 }
 
 impl Defect {
     /// Every defect.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::IdleWriteCounts,
         Self::VersionIgnored,
         Self::ExistsAsConflict,
@@ -81,5 +85,7 @@ impl Defect {
         Self::MissingNamespaceAccepts,
         Self::PropagationIgnored,
         Self::NoAllocation,
+        Self::RightsIgnored,
+        Self::DefinitionUnread,
     ];
 }

@@ -78,9 +78,12 @@ impl DeleteOptions {
         if !causes.is_empty() {
             return Err(Refusal::invalid("meta.k8s.io", "DeleteOptions", "", causes));
         }
-        let orphans = orphans.map(|orphans| match orphans {
-            true => Propagation::Orphan,
-            false => Propagation::Background,
+        let orphans = orphans.map(|orphans| {
+            if orphans {
+                Propagation::Orphan
+            } else {
+                Propagation::Background
+            }
         });
         let wanted = |field: &str| {
             body["preconditions"][field]

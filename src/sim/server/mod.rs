@@ -148,6 +148,9 @@ impl ApiServer {
     /// Gives a user the rules of a `Role` or `ClusterRole`, in one namespace or (empty) in all. From then
     /// on that user may do only what was given; a user who was never given anything may do everything.
     pub fn grant(&self, user: &str, role: &Value, namespace: &str) {
+        if self.look(|state| state.has(Defect::RightsIgnored)) {
+            return;
+        }
         let mut rights = self
             .shared
             .rights
@@ -158,6 +161,9 @@ impl ApiServer {
 
     /// Takes all rights from a user.
     pub fn revoke(&self, user: &str) {
+        if self.look(|state| state.has(Defect::RightsIgnored)) {
+            return;
+        }
         self.shared
             .rights
             .write()
