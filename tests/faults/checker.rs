@@ -59,12 +59,13 @@ impl State {
         self.status[field].as_str().unwrap_or_default()
     }
 
-    /// Which release runs: two may begin within one second, but not of one revision.
-    pub fn run(&self) -> String {
-        let release = ["runTime", "lastAppliedSpec", "trackedConfigs"];
-        release
-            .map(|field| self.status[field].to_string())
-            .join(" ")
+    /// Whether a release began after a state: one of another time, or of the same second when
+    /// another revision is counted from the beginning.
+    pub fn began_after(&self, old: &Self) -> bool {
+        let anew = self.text("lastAppliedSpec") != old.text("lastAppliedSpec")
+            && self.status["checks"] == 0
+            && old.status["checks"] != 0;
+        !self.text("runTime").is_empty() && (self.text("runTime") != old.text("runTime") || anew)
     }
 
     pub fn weight(&self) -> i64 {

@@ -155,7 +155,7 @@ impl Checker {
     fn gates(&mut self, world: &World, old: &State, new: &State) {
         let raises = new.weight() > old.weight() || new.share() > old.share();
         let promotes = old.phase() != "Promoting" && new.phase() == "Promoting";
-        let begins = old.run() != new.run() && !new.text("runTime").is_empty();
+        let begins = new.began_after(old);
         let broken = match self.closed {
             Some("confirm-rollout") => begins,
             Some("confirm-traffic-increase") => raises,
@@ -180,8 +180,9 @@ impl Checker {
 
     /// R3, R4: releases begin when somebody pushed, and once.
     fn runs(&mut self, world: &World, flow: &Flow, old: &State, new: &State) {
-        if new.run() != old.run() && !new.text("runTime").is_empty() {
-            self.runs.insert(new.run());
+        if new.began_after(old) {
+            let release = ["runTime", "lastAppliedSpec"].map(|field| new.text(field));
+            self.runs.insert(release.join(" "));
             (self.peak, self.raised) = (0, None);
             self.analysed.clear();
             let runs = self.runs.len();
@@ -247,7 +248,8 @@ impl Checker {
             self.raised = Some((when, queries));
         }
         let progressing = old.phase() == "Progressing" && new.phase() == "Progressing";
-        let fell = old.run() == new.run()
+        let fell = old.text("runTime") == new.text("runTime")
+            && !new.began_after(old)
             && (new.weight() < old.weight() || (new.plain < old.plain && new.plain < new.weight()));
         self.ensure(world, "T5", free || !progressing || !fell, || {
             "the weight fell within a run".to_owned()
