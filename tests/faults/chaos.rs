@@ -167,7 +167,8 @@ const FLOOD: u64 = 1_000;
 #[derive(Debug, Default)]
 struct Counts {
     calls: u64,
-    writes: u64,
+    /// Writes, and reads of one object before a write: what a release at rest never does.
+    deeds: u64,
     events: u64,
     sites: Vec<String>,
     /// Requests at one moment of the world.
@@ -219,9 +220,9 @@ impl Chaos {
         self.lock().events
     }
 
-    /// How many requests wrote something, or tried.
-    pub fn writes(&self) -> u64 {
-        self.lock().writes
+    /// How many requests wrote something, or tried, or read one object to be sure of it.
+    pub fn deeds(&self) -> u64 {
+        self.lock().deeds
     }
 
     /// What kind of request each was.
@@ -309,7 +310,7 @@ impl Interceptor for Chaos {
             return Before::Reset;
         }
         counts.calls += 1;
-        counts.writes += u64::from(call.verb.writes());
+        counts.deeds += u64::from(call.verb.writes() || call.verb == Verb::Get);
         let number = counts.calls;
         let sub = call.subresource.map_or("", |sub| sub.as_str());
         let site = format!("{} {} {sub}", call.verb.as_str(), call.resource);

@@ -265,9 +265,9 @@ async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Tr
                     checker.sees(deed);
                     written.1 = world.elapsed();
                 }
-                let writes = chaos.writes();
-                if writes != written.0 {
-                    written = (writes, world.elapsed());
+                let deeds = chaos.deeds();
+                if deeds != written.0 {
+                    written = (deeds, world.elapsed());
                 }
                 let panics = PANICS.with(Cell::get);
                 checker.ensure(world, "B1", panics == 0 || flow.panics, || {
