@@ -306,11 +306,11 @@ impl Interceptor for Chaos {
         if counts.is_flood() {
             return Before::Hang;
         }
+        counts.deeds += u64::from(call.verb.writes() || call.verb == Verb::Get);
         if counts.away(&call.user).is_some() {
             return Before::Reset;
         }
         counts.calls += 1;
-        counts.deeds += u64::from(call.verb.writes() || call.verb == Verb::Get);
         let number = counts.calls;
         let sub = call.subresource.map_or("", |sub| sub.as_str());
         let site = format!("{} {} {sub}", call.verb.as_str(), call.resource);
