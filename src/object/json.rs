@@ -26,7 +26,8 @@ impl Json {
     /// The text of a value. Keys come out sorted, as `serde_json`'s map is a `BTreeMap`.
     pub fn of(value: &Value) -> Self {
         Self(Arc::new(Text {
-            text: value.to_string().into(),
+            // Into bytes, not by a formatter: this is done for every object that is seen.
+            text: serde_json::to_string(value).unwrap_or_default().into(),
             value: Mutex::default(),
             derived: OnceLock::new(),
         }))
@@ -99,20 +100,28 @@ impl Serialize for Json {
     }
 }
 
-/// What is at a pointer (RFC 6901): `Value::pointer` without a copy of each name on the way.
-pub fn at<'a>(value: &'a Value, pointer: &str) -> Option<&'a Value> {
-    if pointer.contains('~') {
-        return value.pointer(pointer);
+/// Reads JSON by pointers (RFC 6901), as `Value::pointer` does, without a copy of each name on the
+/// way.
+pub trait At {
+    /// What is there.
+    fn at(&self, pointer: &str) -> Option<&Value>;
+}
+
+impl At for Value {
+    fn at(&self, pointer: &str) -> Option<&Value> {
+        let mut names = pointer.split('/');
+        if names.next() != Some("") {
+            return None;
+        }
+        names.try_fold(self, |value, name| match value {
+            Self::Object(fields) if name.contains('~') => {
+                fields.get(&name.replace("~1", "/").replace("~0", "~"))
+            }
+            Self::Object(fields) => fields.get(name),
+            Self::Array(elements) => elements.get(name.parse::<usize>().ok()?),
+            Self::Null | Self::Bool(_) | Self::Number(_) | Self::String(_) => None,
+        })
     }
-    let mut names = pointer.split('/');
-    if names.next() != Some("") {
-        return None;
-    }
-    names.try_fold(value, |value, name| match value {
-        Value::Object(fields) => fields.get(name),
-        Value::Array(elements) => elements.get(name.parse::<usize>().ok()?),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
-    })
 }
 
 /// First `bytes` bytes of the SHA-256 of `data`, in hexadecimal.

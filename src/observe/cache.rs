@@ -13,7 +13,7 @@ use std::{
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
-use crate::object::{Json, Key, Kind, Object, at};
+use crate::object::{At, Json, Key, Kind, Object};
 
 /// The key of a Canary.
 pub type CanaryKey = Key;
@@ -356,7 +356,7 @@ fn groups(object: &Object) -> Vec<Topic> {
         Kind::Canary => {
             let spec = object.body.read();
             let text = |pointer: &str| {
-                at(&spec, pointer)
+                spec.at(pointer)
                     .and_then(Value::as_str)
                     .filter(|t| !t.is_empty())
             };
@@ -423,8 +423,8 @@ fn endpoints(body: &Value) -> Value {
             serde_json::json!({
                 "conditions": pick("conditions"),
                 "targetRef": {
-                    "kind": at(endpoint, "/targetRef/kind").cloned().unwrap_or_default(),
-                    "name": at(endpoint, "/targetRef/name").cloned().unwrap_or_default(),
+                    "kind": endpoint.at("/targetRef/kind").cloned().unwrap_or_default(),
+                    "name": endpoint.at("/targetRef/name").cloned().unwrap_or_default(),
                 },
             })
         })

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{Names, Traffic};
-use crate::object::{Object, Want};
+use crate::object::{At, Object, Want};
 
 /// How a route API spells rules and backends.
 pub(super) struct Spelling {
@@ -68,7 +68,7 @@ pub(super) fn reweigh(
 
 impl Spelling {
     fn is(&self, backend: &Value, name: &str) -> bool {
-        backend.pointer(self.name).and_then(Value::as_str) == Some(name)
+        backend.at(self.name).and_then(Value::as_str) == Some(name)
     }
 
     fn has(&self, rule: &Value, name: &str) -> bool {

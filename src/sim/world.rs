@@ -31,6 +31,7 @@ use crate::{
     clock::Clock,
     controller::{Decider, rbac},
     measure::Outside,
+    object::At,
     settings::Settings,
 };
 
@@ -322,7 +323,7 @@ impl World {
     pub fn phase(&self, namespace: &str, name: &str) -> Phase {
         let object = self.server.get("flagger.app", "canaries", namespace, name);
         object
-            .and_then(|canary| Phase::deserialize(canary.value().pointer("/status/phase")?).ok())
+            .and_then(|canary| Phase::deserialize(canary.value().at("/status/phase")?).ok())
             .unwrap_or(Phase::New)
     }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     api::{CONFIG_TRACKING, Canary},
-    object::{Key, Kind, Object, Want},
+    object::{At, Key, Kind, Object, Want},
     plan::ConfigCopy,
     settings::Settings,
 };
@@ -42,7 +42,7 @@ pub type Copies = BTreeMap<(Kind, String), String>;
 pub fn config_refs(target: &Object) -> Vec<ConfigRef> {
     let body = target.body.read();
     let mut refs: BTreeMap<(Kind, String), bool> = BTreeMap::new();
-    if let Some(pod) = body.pointer(POD_SPEC) {
+    if let Some(pod) = body.at(POD_SPEC) {
         for (kind, path, field) in USES {
             each(pod, path, &mut |reference| {
                 if let Some(name) = reference.get(field).and_then(Value::as_str)

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::WorkloadError;
 use crate::{
     api::{Canary, FLAGGER_ID, FLUX_DISABLED},
-    object::{Kind, Object, Owner},
+    object::{At, Kind, Object, Owner},
 };
 
 /// The Canary as the controller of what it creates.
@@ -73,15 +73,14 @@ fn was_generated(canary: &Canary, object: &Object) -> bool {
     let body = object.body.read();
     let kind = object.key.kind;
     if kind == Kind::Deployment || kind == Kind::DaemonSet {
-        body.pointer("/spec/template/metadata/annotations")
+        body.at("/spec/template/metadata/annotations")
             .is_some_and(|annotations| annotations.get(FLAGGER_ID).is_some())
     } else if kind == Kind::Service {
         FLUX_DISABLED
             .iter()
             .all(|(key, value)| object.annotations.get(*key).map(String::as_str) == Some(*value))
     } else if kind == Kind::HorizontalPodAutoscaler || kind == Kind::ScaledObject {
-        body.pointer("/spec/scaleTargetRef/name")
-            .and_then(Value::as_str)
+        body.at("/spec/scaleTargetRef/name").and_then(Value::as_str)
             == Some(&canary.spec.primary_name())
     } else {
         false

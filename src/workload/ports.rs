@@ -6,7 +6,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Map, Value, json};
 
 use super::{POD_SPEC, elements};
-use crate::{api::service::Service, object::Object};
+use crate::{
+    api::service::Service,
+    object::{At, Object},
+};
 
 /// Containers of service meshes: their ports are not the workload's.
 const SIDECARS: [&str; 2] = ["istio-proxy", "envoy"];
@@ -46,7 +49,7 @@ fn target_port(service: &Service) -> Value {
 
 /// The ports of all containers but the main one.
 fn discovered(target: &Value, main: &Value) -> Vec<Value> {
-    let containers = target.pointer(POD_SPEC).and_then(|s| s.get("containers"));
+    let containers = target.at(POD_SPEC).and_then(|s| s.get("containers"));
     let mut ports = Vec::new();
     for container in elements(containers) {
         let name = container.get("name").and_then(Value::as_str).unwrap_or("");
@@ -79,7 +82,7 @@ fn discovered(target: &Value, main: &Value) -> Vec<Value> {
 /// fields of a port, and its other named ports.
 pub(super) fn reconciled(wanted: &[Value], existing: &Object, ours: bool) -> Vec<Value> {
     let body = existing.body.read();
-    let found: Vec<&Value> = elements(body.pointer("/spec/ports")).collect();
+    let found: Vec<&Value> = elements(body.at("/spec/ports")).collect();
     // Each port has one counterpart at most, by name before by number.
     let mut counterparts: Vec<Option<usize>> = vec![None; wanted.len()];
     let mut taken = BTreeSet::new();

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::{Canary, FLAGGER_ID, PREVIOUS, REVISION},
-    object::{Json, Kind, Object, merge_diff},
+    object::{At, Json, Kind, Object, merge_diff},
     settings::Settings,
 };
 
@@ -42,7 +42,7 @@ pub fn release_id(canary: &Canary, revision: &str, configs: &BTreeMap<String, St
 /// The `flagger-id` of the release that a primary carries.
 pub fn release_of(primary: &Object) -> Option<String> {
     let body = primary.body.read();
-    let annotations = body.pointer("/spec/template/metadata/annotations")?;
+    let annotations = body.at("/spec/template/metadata/annotations")?;
     Some(annotations.get(FLAGGER_ID)?.as_str()?.to_owned())
 }
 

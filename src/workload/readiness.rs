@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::{count, elements, replicas};
-use crate::object::{Kind, Object};
+use crate::object::{At, Kind, Object};
 
 /// Which of the two workloads is asked about; messages differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,8 +189,7 @@ fn unavailable_since(body: &Value) -> Option<Timestamp> {
 }
 
 fn condition<'a>(body: &'a Value, kind: &str) -> Option<&'a Value> {
-    elements(body.pointer("/status/conditions"))
-        .find(|condition| text(condition, "type") == Some(kind))
+    elements(body.at("/status/conditions")).find(|condition| text(condition, "type") == Some(kind))
 }
 
 fn text<'a>(value: &'a Value, field: &str) -> Option<&'a str> {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::without_nulls;
 use crate::{
     api::SCALE_TO_ZERO,
-    object::{Json, Kind, Object},
+    object::{At, Json, Kind, Object},
 };
 
 /// Starts every revision that this version of the operator computes. It changes with the way of
@@ -22,7 +22,7 @@ pub fn revision(target: &Object) -> String {
         let content = if target.key.kind == Kind::Service {
             without_nulls(body.get("spec").cloned().unwrap_or_default())
         } else {
-            template(body.pointer("/spec/template").cloned().unwrap_or_default())
+            template(body.at("/spec/template").cloned().unwrap_or_default())
         };
         format!("{PREFIX}{}", Json::of(&content).digest(16))
     };

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{POD_SPEC, count};
 use crate::{
     api::SCALE_TO_ZERO,
-    object::{Kind, Object},
+    object::{At, Kind, Object},
 };
 
 /// The replicas that a Deployment asks for, 1 when it does not say. 0 for other kinds.
@@ -14,7 +14,7 @@ pub fn replicas(object: &Object) -> i64 {
         object
             .body
             .read()
-            .pointer("/spec/replicas")
+            .at("/spec/replicas")
             .and_then(Value::as_i64)
             .unwrap_or(1)
     } else {
@@ -95,7 +95,7 @@ fn has_scale_to_zero(target: &Object) -> bool {
     target
         .body
         .read()
-        .pointer(POD_SPEC)
+        .at(POD_SPEC)
         .and_then(|pod| pod.get("nodeSelector")?.get(SCALE_TO_ZERO))
         .is_some()
 }

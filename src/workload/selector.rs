@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{WorkloadError, strings};
-use crate::{object::Object, settings::Settings};
+use crate::{
+    object::{At, Object},
+    settings::Settings,
+};
 
 /// How the pods of a target are selected, and which label makes the difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +24,7 @@ pub struct Selector {
 /// # Errors
 /// When `spec.selector.matchLabels` has none of the operator's selector labels.
 pub fn selector(target: &Object, settings: &Settings) -> Result<Selector, WorkloadError> {
-    let labels = strings(target.body.read().pointer("/spec/selector/matchLabels"));
+    let labels = strings(target.body.read().at("/spec/selector/matchLabels"));
     settings
         .selector_labels
         .iter()

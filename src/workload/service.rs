@@ -17,7 +17,7 @@ use crate::{
         Canary, FLUX_DISABLED,
         service::{CustomMetadata, Service, UnmanagedMetadata},
     },
-    object::{Key, Kind, Object, Want, merge_diff},
+    object::{At, Key, Kind, Object, Want, merge_diff},
     settings::Settings,
 };
 
@@ -185,18 +185,18 @@ pub fn revert_apex(selector: &Selector, apex: &Object) -> Option<Value> {
         .get(LAST_APPLIED)
         .and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default();
-    let before = strings(applied.pointer("/spec/selector"));
+    let before = strings(applied.at("/spec/selector"));
     let wanted = if before.is_empty() {
         selector.canary()
     } else {
         before
     };
-    let found = strings(apex.body.read().pointer("/spec/selector"));
+    let found = strings(apex.body.read().at("/spec/selector"));
     let mut patch = Map::new();
     if let Some(change) = merge_diff(&json!(found), &json!(wanted)) {
         patch.insert("spec".to_owned(), json!({ "selector": change }));
     }
-    let their_own = strings(applied.pointer("/metadata/annotations"));
+    let their_own = strings(applied.at("/metadata/annotations"));
     let ours: Map<String, Value> = FLUX_DISABLED
         .iter()
         .filter(|(key, _)| apex.annotations.contains_key(*key) && !their_own.contains_key(*key))

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     api::FLAGGER_ID,
-    object::{Kind, Object},
+    object::{At, Kind, Object},
     settings::Settings,
 };
 
@@ -77,7 +77,7 @@ fn undo_metadata(template: &mut Value, selector: &Selector) {
 fn agree_as_services(target: &Object, primary: &Object) -> bool {
     let essence = |object: &Object| {
         let body = object.body.read();
-        let ports: Vec<Value> = super::elements(body.pointer("/spec/ports"))
+        let ports: Vec<Value> = super::elements(body.at("/spec/ports"))
             .map(|port| {
                 let mut port = port.clone();
                 if let Value::Object(fields) = &mut port {
@@ -86,7 +86,7 @@ fn agree_as_services(target: &Object, primary: &Object) -> bool {
                 port
             })
             .collect();
-        (ports, body.pointer("/spec/selector").cloned())
+        (ports, body.at("/spec/selector").cloned())
     };
     essence(target) == essence(primary)
 }

@@ -6,7 +6,10 @@ use std::cmp::Reverse;
 use serde_json::Value;
 
 use super::list;
-use crate::route::request::{Forwarding, Request, Share, matches_regex};
+use crate::{
+    object::At,
+    route::request::{Forwarding, Request, Share, matches_regex},
+};
 
 /// What the rule with the most specific match does with a request; `None` when no rule takes it.
 pub fn forward(http_route: &Value, request: &Request) -> Option<Forwarding> {
@@ -23,7 +26,7 @@ pub fn forward(http_route: &Value, request: &Request) -> Option<Forwarding> {
 
 /// How specific a match is: exact path, length of the path, method, headers, parameters.
 fn rank(condition: &Value) -> (bool, usize, bool, usize, usize) {
-    let path = |field: &str| text(condition.pointer(&format!("/path/{field}")));
+    let path = |field: &str| text(condition.at(&format!("/path/{field}")));
     let count = |field: &str| list(condition, field).count();
     (
         path("type") == "Exact",
@@ -35,7 +38,7 @@ fn rank(condition: &Value) -> (bool, usize, bool, usize, usize) {
 }
 
 fn is_met(condition: &Value, request: &Request) -> bool {
-    let path = |field: &str| text(condition.pointer(&format!("/path/{field}")));
+    let path = |field: &str| text(condition.at(&format!("/path/{field}")));
     let value = path("value");
     let on_path = match path("type") {
         "Exact" => request.path == value,
@@ -79,7 +82,7 @@ fn follow(rule: &Value) -> Forwarding {
         })
         .collect();
     let mirrors = list(rule, "/filters")
-        .filter_map(|filter| filter.pointer("/requestMirror/backendRef/name"))
+        .filter_map(|filter| filter.at("/requestMirror/backendRef/name"))
         .map(|name| Share {
             host: text(Some(name)).to_owned(),
             percent: 100.0,

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::Canary,
-    object::{Key, Kind, Object, Want},
+    object::{At, Key, Kind, Object, Want},
 };
 
 /// How an HTTPRoute spells rules and backends.
@@ -27,7 +27,7 @@ pub(super) const SPELLING: Spelling = Spelling {
         };
         filters.retain(|filter| {
             filter
-                .pointer("/requestMirror/backendRef/name")
+                .at("/requestMirror/backendRef/name")
                 .and_then(Value::as_str)
                 != Some(name)
         });
@@ -80,7 +80,7 @@ fn live_weights(canary: &Canary, route: &Object) -> Option<Weights> {
         canary: weight,
         mirrored: list(rule, "/filters").any(|filter| {
             filter
-                .pointer("/requestMirror/backendRef/name")
+                .at("/requestMirror/backendRef/name")
                 .and_then(Value::as_str)
                 == Some(&names.canary)
         }),
@@ -99,7 +99,7 @@ fn weight(rule: &Value, name: &str) -> Option<i32> {
 /// The elements of a list; none when it is not there.
 fn list<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
     value
-        .pointer(pointer)
+        .at(pointer)
         .and_then(Value::as_array)
         .into_iter()
         .flatten()

@@ -3,8 +3,8 @@
 
 use serde_json::Value;
 
-use crate::route::request::matches_text;
 pub use crate::route::request::{Forwarding, Request, Share};
+use crate::{object::At, route::request::matches_text};
 
 /// Hosts and their percentages of requests like this one; empty when no rule takes it.
 pub fn shares(virtual_service: &Value, request: &Request) -> Vec<(String, f64)> {
@@ -19,7 +19,7 @@ pub fn shares(virtual_service: &Value, request: &Request) -> Vec<(String, f64)> 
 pub fn forward(virtual_service: &Value, request: &Request) -> Option<Forwarding> {
     let rules = |protocol: &str| {
         virtual_service
-            .pointer(protocol)
+            .at(protocol)
             .and_then(Value::as_array)
             .into_iter()
             .flatten()
@@ -67,7 +67,7 @@ fn follow(rule: &Value) -> Forwarding {
     let mirrors = rule.get("mirror").into_iter().map(|mirror| Share {
         host: host(Some(mirror)),
         percent: rule
-            .pointer("/mirrorPercentage/value")
+            .at("/mirrorPercentage/value")
             .and_then(Value::as_f64)
             .unwrap_or(100.0),
         set_cookies: Vec::new(),
@@ -89,7 +89,7 @@ fn host(destination: Option<&Value>) -> String {
 fn set_cookies(part: &Value) -> Vec<String> {
     ["add", "set"]
         .into_iter()
-        .filter_map(|operation| part.pointer(&format!("/headers/response/{operation}")))
+        .filter_map(|operation| part.at(&format!("/headers/response/{operation}")))
         .filter_map(Value::as_object)
         .flatten()
         .filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie"))

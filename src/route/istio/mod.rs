@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::{Canary, service::Service},
-    object::{Key, Kind, Object, Want},
+    object::{At, Key, Kind, Object, Want},
 };
 
 use virtual_service::Route;
@@ -102,7 +102,7 @@ pub(super) fn restore(canary: &Canary, observed: &Observed) -> Option<Want> {
 fn live_weights(names: &Names, route: &Object) -> Option<Weights> {
     let body = route.body.read();
     let rules = |protocol: &str| {
-        body.pointer(protocol)
+        body.at(protocol)
             .and_then(Value::as_array)
             .map(Vec::as_slice)
             .unwrap_or_default()
@@ -119,7 +119,7 @@ fn live_weights(names: &Names, route: &Object) -> Option<Weights> {
     Some(Weights {
         primary: weight(rule, &names.primary).unwrap_or_default(),
         canary,
-        mirrored: rule.pointer("/mirror/host").and_then(Value::as_str) == Some(&names.canary),
+        mirrored: rule.at("/mirror/host").and_then(Value::as_str) == Some(&names.canary),
         partial: index + 1 < all.len(),
     })
 }
@@ -130,7 +130,7 @@ fn weight(rule: &Value, host: &str) -> Option<i32> {
         .get("route")?
         .as_array()?
         .iter()
-        .find(|to| to.pointer("/destination/host").and_then(Value::as_str) == Some(host))?;
+        .find(|to| to.at("/destination/host").and_then(Value::as_str) == Some(host))?;
     let weight = to.get("weight").and_then(Value::as_i64).unwrap_or_default();
     Some(i32::try_from(weight).unwrap_or_default())
 }

@@ -33,7 +33,7 @@ use super::{
     behaviour::Behaviour,
     server::{Action, ApiServer, Object, PatchKind},
 };
-use crate::{clock::Clock, object::at};
+use crate::{clock::Clock, object::At};
 
 /// How long a controller takes to notice a change.
 const REACTION: Duration = Duration::from_millis(100);
@@ -311,7 +311,8 @@ impl Controllers {
 
 /// The reference to an object's controller.
 pub fn controller_of(object: &Value) -> Option<&Value> {
-    at(object, "/metadata/ownerReferences")?
+    object
+        .at("/metadata/ownerReferences")?
         .as_array()?
         .iter()
         .find(|owner| owner["controller"] == true)
@@ -325,15 +326,16 @@ fn owner_reference(kind: &str, owner: &Object) -> Value {
 }
 
 fn integer(value: &Value, path: &str) -> Option<i64> {
-    at(value, path)?.as_i64()
+    value.at(path)?.as_i64()
 }
 
 fn text<'a>(value: &'a Value, path: &str) -> &'a str {
-    at(value, path).and_then(Value::as_str).unwrap_or_default()
+    value.at(path).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn items<'a>(value: &'a Value, path: &str) -> &'a [Value] {
-    at(value, path)
+    value
+        .at(path)
         .and_then(Value::as_array)
         .map_or(&[], Vec::as_slice)
 }

@@ -23,6 +23,11 @@ pub const LOG_LIMIT: usize = 20_000;
 pub struct Object {
     value: Value,
     text: OnceLock<Bytes>,
+    /// Of the metadata, what is asked for more often than anything else.
+    namespace: Box<str>,
+    name: Box<str>,
+    uid: Box<str>,
+    revision: u64,
     /// What is stored lacks defaults that the definition of its kind brought since.
     outdated: bool,
 }
@@ -30,7 +35,14 @@ pub struct Object {
 impl Object {
     /// An object with this content.
     pub fn new(value: Value) -> Self {
+        let meta = &value["metadata"];
+        let text = |field: &str| meta[field].as_str().unwrap_or_default();
+        let (namespace, name, uid) = (text("namespace"), text("name"), text("uid"));
         Self {
+            namespace: namespace.into(),
+            name: name.into(),
+            uid: uid.into(),
+            revision: text("resourceVersion").parse().unwrap_or_default(),
             value,
             text: OnceLock::new(),
             outdated: false,
@@ -51,7 +63,7 @@ impl Object {
     /// The content as JSON text, rendered once.
     pub fn text(&self) -> Bytes {
         self.text
-            .get_or_init(|| Bytes::from(self.value.to_string()))
+            .get_or_init(|| Bytes::from(serde_json::to_vec(&self.value).unwrap_or_default()))
             .clone()
     }
 
@@ -62,22 +74,22 @@ impl Object {
 
     /// The name.
     pub fn name(&self) -> &str {
-        self.meta("name")
+        &self.name
     }
 
     /// The namespace; empty for cluster scope.
     pub fn namespace(&self) -> &str {
-        self.meta("namespace")
+        &self.namespace
     }
 
     /// The UID.
     pub fn uid(&self) -> &str {
-        self.meta("uid")
+        &self.uid
     }
 
     /// The resource version as a number.
     pub fn revision(&self) -> u64 {
-        self.meta("resourceVersion").parse().unwrap_or_default()
+        self.revision
     }
 
     /// True once deletion was asked for.
