@@ -29,17 +29,20 @@ pub struct Plan {
     /// Whether traffic has left what is to lose its capacity: the canary, or after a deletion the
     /// primary. Proxies may lag behind, so capacity goes some time later.
     pub quiet: bool,
+    /// How many of the effects take capacity from the canary.
+    pub shrinks: usize,
     /// When to look again at the latest; `None`: when something that was looked at changes.
     pub wake: Option<Timestamp>,
 }
 
 impl Plan {
-    /// Whether it changes anything in the cluster besides the status.
-    pub fn writes(&self) -> bool {
-        self.effects.iter().any(|effect| match effect {
+    /// How many of its effects change something in the cluster.
+    pub fn writes(&self) -> usize {
+        let writes = |effect: &&Effect| match effect {
             Effect::Create { .. } | Effect::Patch { .. } | Effect::CopyConfig(_) => true,
             Effect::Measure(_) | Effect::Look(_) => false,
-        })
+        };
+        self.effects.iter().filter(writes).count()
     }
 }
 

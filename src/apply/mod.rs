@@ -175,25 +175,54 @@ impl Applier {
         })
     }
 
-    /// Makes sure that a status which a plan leaves as it is is the server's as well, before
-    /// anything is written that follows from it. Watches come late, each by itself: with a status of
-    /// yesterday and a route of today, users would be sent back to a canary that failed since.
+    /// Makes sure that what a plan was made of is what the server has, before anything is written
+    /// that follows from it. Watches come late, each by itself: with a status of yesterday and a
+    /// route of today, users would be sent back to a canary that failed since; with a route of
+    /// yesterday, pods would go that users are sent to.
+    ///
+    /// A status that the plan changes is confirmed by writing it.
     ///
     /// # Errors
-    /// When the Canary is another one, or cannot be read; then no effect may follow.
-    pub async fn confirm(&self, s: &Snapshot) -> Result<(), ApplyError> {
-        let key = Key::new(Kind::Canary, s.namespace(), s.name());
-        let api = self.api(&key);
-        let found = self
-            .write("read", &key, "confirm the status", async {
-                api.get(&key.name).await
-            })
-            .await?;
-        if found.metadata.resource_version == s.canary.metadata.resource_version {
+    /// When something is another one, or cannot be read; then no effect may follow.
+    pub async fn confirm(&self, s: &Snapshot, plan: &Plan) -> Result<(), ApplyError> {
+        let mut follows = plan.status.is_none() && plan.writes() > 0;
+        if plan.shrinks > 0 {
+            let routes = s.objects.values();
+            let routes =
+                routes.filter(|o| matches!(o.key.kind, Kind::VirtualService | Kind::HttpRoute));
+            for route in routes {
+                // Its capacity goes by the version of the target: a new revision has another one.
+                follows &= plan.writes() > plan.shrinks;
+                self.unchanged(
+                    &route.key,
+                    Some(&route.resource_version),
+                    "confirm the route",
+                )
+                .await?;
+            }
+        }
+        if follows {
+            let key = Key::new(Kind::Canary, s.namespace(), s.name());
+            let version = s.canary.metadata.resource_version.as_deref();
+            self.unchanged(&key, version, "confirm the status").await?;
+        }
+        Ok(())
+    }
+
+    async fn unchanged(
+        &self,
+        key: &Key,
+        version: Option<&str>,
+        reason: &'static str,
+    ) -> Result<(), ApplyError> {
+        let api = self.api(key);
+        let read = async { api.get(&key.name).await };
+        let found = self.write("read", key, reason, read).await?;
+        if found.metadata.resource_version.as_deref() == version {
             return Ok(());
         }
-        self.remember(&key, found);
-        Err(ApplyError::Changed { key })
+        self.remember(key, found);
+        Err(ApplyError::Changed { key: key.clone() })
     }
 
     /// Carries out the effects of a plan, in order; measurements are not its business.

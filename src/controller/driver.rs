@@ -237,7 +237,10 @@ impl Driver {
             self.report_end(key, &snapshot, status.phase);
         }
         self.tell(&snapshot, &plan, now, state);
-        let carried_out = self.carry_out(&snapshot, &plan).await;
+        let carried_out = match self.applier.confirm(&snapshot, &plan).await {
+            Ok(()) => self.applier.carry_out(&plan).await,
+            Err(error) => Err(error),
+        };
         // Measuring depends on no write: questions are asked also while the API server balks.
         for effect in &plan.effects {
             match effect {
@@ -254,14 +257,6 @@ impl Driver {
             Reconciled::Applied
         };
         Ok((plan.wake.map(|time| self.clock.instant(time)), came_to))
-    }
-
-    /// Carries out the effects of a plan, whose status the server has.
-    async fn carry_out(&self, s: &Snapshot, plan: &Plan) -> Result<(), ApplyError> {
-        if plan.status.is_none() && plan.writes() {
-            self.applier.confirm(s).await?;
-        }
-        self.applier.carry_out(plan).await
     }
 
     /// Whether this is another Canary than the one that was remembered under its name. Notices

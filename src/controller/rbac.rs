@@ -20,6 +20,8 @@ pub struct Rule {
 /// Verbs on what the operator makes and changes, and never deletes.
 const KEPT: &[&str] = &["list", "watch", "create", "patch"];
 
+const READ_AND_KEPT: &[&str] = &["get", "list", "watch", "create", "patch"];
+
 const TRACKING: Option<&str> = Some("configTracking.enabled");
 
 /// Permissions in every namespace with Canaries.
@@ -56,7 +58,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         group: "apps",
         resources: &["deployments", "daemonsets"],
-        verbs: &["get", "list", "watch", "create", "patch"],
+        verbs: READ_AND_KEPT,
         reason: "Targets are read when a release begins, and scaled; primaries are made and promoted.",
         when: None,
     },
@@ -120,15 +122,15 @@ pub const RULES: &[Rule] = &[
     Rule {
         group: "networking.istio.io",
         resources: &["virtualservices", "destinationrules"],
-        verbs: KEPT,
-        reason: "Routes.",
+        verbs: READ_AND_KEPT,
+        reason: "Routes; read before the capacity goes that they may send users to.",
         when: None,
     },
     Rule {
         group: "gateway.networking.k8s.io",
         resources: &["httproutes"],
-        verbs: KEPT,
-        reason: "Routes.",
+        verbs: READ_AND_KEPT,
+        reason: "Routes; read before the capacity goes that they may send users to.",
         when: None,
     },
     Rule {

@@ -24,6 +24,8 @@ pub(super) struct Draft {
     pub effects: Vec<Effect>,
     /// See [`Plan::quiet`](crate::plan::Plan::quiet).
     pub quiet: bool,
+    /// See [`Plan::shrinks`](crate::plan::Plan::shrinks).
+    pub shrinks: usize,
     /// When to look again at the latest.
     pub wake: Option<Timestamp>,
     /// Sentence for the conditions when something is in the way without a phase of its own.
@@ -38,6 +40,7 @@ impl Draft {
             notices: Vec::new(),
             effects: Vec::new(),
             quiet: false,
+            shrinks: 0,
             wake: None,
             obstacle: None,
         }

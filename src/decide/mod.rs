@@ -137,6 +137,7 @@ fn finish(s: &Snapshot, mut d: Draft, mut effects: Vec<Effect>) -> Plan {
         effects,
         notices: d.notices,
         quiet: d.quiet,
+        shrinks: d.shrinks,
         wake: d.wake,
     }
 }

@@ -155,7 +155,7 @@ fn give_back(
     }
     // The primary goes with the Canary: only after traffic has left it.
     d.quiet = true;
-    let free = after(s.quiet_since.unwrap_or(s.now), s.settings.drain);
+    let free = after(world::quiet_since(s), s.settings.drain);
     if s.now < free {
         d.wake_at(free);
         return false;

@@ -4,6 +4,7 @@
 //! always hold: capacity is ready before traffic arrives; traffic has left before capacity goes;
 //! the first write of a rollback is the route.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
@@ -386,21 +387,33 @@ fn scale(
             if !d.quiet || facts.primary_endpoints == 0 {
                 return;
             }
-            let free = after(s.quiet_since.unwrap_or(s.now), s.settings.drain);
+            let free = after(quiet_since(s), s.settings.drain);
             if s.now < free {
                 d.wake_at(free);
             } else {
+                let before = effects.len();
                 effects.extend(
                     scaler
                         .and_then(workload::pause_scaler)
                         .zip(scaler)
                         .map(|(change, scaler)| patch_any(scaler, change, "pause the autoscaler")),
                 );
-                effects.push(patch_any(target, change, "scale the canary to zero"));
+                effects.push(patch(target, change, "scale the canary to zero"));
+                d.shrinks = effects.len() - before;
             }
         }
         Phase::New | Phase::Initializing | Phase::Terminating | Phase::Terminated => {}
     }
+}
+
+/// Since when traffic has left what is to lose its capacity: since a look found it so, and not
+/// before the status was decided that says so. Whoever hears of a release only after it is over has
+/// seen no traffic for long, and still proxies may send some.
+pub(super) fn quiet_since(s: &Snapshot) -> Timestamp {
+    let quiet = s.quiet_since.unwrap_or(s.now);
+    let status = s.canary.status.as_ref();
+    let decided = status.and_then(|status| status.last_transition_time);
+    quiet.max(decided.map_or(quiet, |decided| decided.min(s.now)))
 }
 
 /// The autoscaler of the target.

@@ -220,7 +220,8 @@ fn hostile_spec_within_a_release_harms_nobody() {
     let wrongs = misoperations();
     let asked = std::env::var("HALDANE_FAULT_RUNS").ok();
     let runs: Option<u64> = asked.and_then(|text| text.parse().ok());
-    let seeds: Vec<u64> = (1..=runs.map_or(20, |runs| runs / 8)).collect();
+    let seeds: Vec<u64> =
+        (1..=runs.map_or(20, |runs| (runs / 8).min(165).max(runs / 40))).collect();
     let found = Mutex::new(Vec::new());
     on_all_cores(&seeds, |seed| {
         let (flow, made) = misused(*seed, &wrongs);

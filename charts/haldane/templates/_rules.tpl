@@ -56,14 +56,14 @@
 - apiGroups: ["keda.sh"]
   resources: ["scaledobjects"]
   verbs: ["list", "watch", "create", "patch"]
-# Routes.
+# Routes; read before the capacity goes that they may send users to.
 - apiGroups: ["networking.istio.io"]
   resources: ["virtualservices", "destinationrules"]
-  verbs: ["list", "watch", "create", "patch"]
-# Routes.
+  verbs: ["get", "list", "watch", "create", "patch"]
+# Routes; read before the capacity goes that they may send users to.
 - apiGroups: ["gateway.networking.k8s.io"]
   resources: ["httproutes"]
-  verbs: ["list", "watch", "create", "patch"]
+  verbs: ["get", "list", "watch", "create", "patch"]
 # What happened, for people.
 - apiGroups: [""]
   resources: ["events"]
