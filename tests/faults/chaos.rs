@@ -176,6 +176,9 @@ struct Counts {
     flooded: bool,
     /// What the operator wrote.
     audit: BTreeSet<u64>,
+    /// Requests of processes that slept meanwhile, by sequence, and what they wrote.
+    asleep: BTreeSet<u64>,
+    late: BTreeSet<u64>,
     /// Faults that happened, by their place in the schedule.
     struck: BTreeSet<usize>,
     /// When a life ends that another one was started beside.
@@ -233,6 +236,12 @@ impl Chaos {
     /// Whether the operator made a revision.
     pub fn wrote(&self, revision: u64) -> bool {
         self.lock().audit.contains(&revision)
+    }
+
+    /// Whether a process that was replaced in its sleep made a revision. No check before it is sent
+    /// can keep such a write back; whoever replaced the process has to put it right.
+    pub fn came_late(&self, revision: u64) -> bool {
+        self.lock().late.contains(&revision)
     }
 
     /// Whether the server was asked without end.
@@ -356,6 +365,7 @@ impl Interceptor for Chaos {
                 Fault::Stale { revisions, .. } => return Before::Stale(revisions),
                 Fault::Depose { seconds, .. } => {
                     self.gate.end(&call.user, true);
+                    counts.asleep.insert(call.sequence);
                     return Before::Delay(Duration::from_secs(seconds));
                 }
                 Fault::Overlap { seconds, .. } => {
@@ -397,6 +407,9 @@ impl Interceptor for Chaos {
         if call.verb.writes() && outcome.code < 300 {
             let revision = self.server.revision();
             counts.audit.insert(revision);
+            if counts.asleep.contains(&call.sequence) {
+                counts.late.insert(revision);
+            }
         }
         match counts.answers.remove(&call.sequence) {
             Some(Fault::Crash { position, .. }) => {

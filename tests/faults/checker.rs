@@ -342,7 +342,9 @@ impl Checker {
             let said = (world.elapsed(), new.phase().to_owned(), new.weight());
             self.story.push(said);
         }
-        self.judge(world, flow, &old, &new);
+        if !chaos.came_late(change.revision) {
+            self.judge(world, flow, &old, &new);
+        }
         self.neighbours(world, plural, name);
         if by_operator {
             if plural == "deployments" {

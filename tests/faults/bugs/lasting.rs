@@ -171,7 +171,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "an idle Canary is written each look (F: cost of idle Canaries)",
         flow: ("canary", 1),
-        noticed_by: &["L6", "L1"],
+        noticed_by: &["L6", "L1", "L4"],
         plant: |s| {
             let mut plan = decide(s);
             if plan.status.is_none() && phase(s) == Phase::Succeeded {
