@@ -1,11 +1,13 @@
 //! Copies of ConfigMaps and Secrets for the primary, and what they had before.
 
+use std::collections::BTreeMap;
+
 use crate::{
     api::{CHECKSUM, REPLACED_BY},
     object::{Key, Object},
     observe::Snapshot,
     plan::Effect,
-    workload,
+    workload::{self, ConfigRef},
 };
 
 use super::facts::Facts;
@@ -18,6 +20,24 @@ fn carried(copy: &Object) -> Option<&String> {
 /// The release that replaced what a former copy carries.
 fn replaced_by(former: &Object) -> Option<&str> {
     former.annotations.get(REPLACED_BY).map(String::as_str)
+}
+
+/// Checksums of the target's configs as the primary has them, which may lag behind.
+pub(super) fn of_primary(s: &Snapshot, facts: &Facts) -> BTreeMap<String, String> {
+    let mut configs = facts.configs.clone();
+    for ((kind, name), copy) in &facts.copies {
+        let source = ConfigRef {
+            kind: *kind,
+            name: name.clone(),
+            optional: false,
+        };
+        if let Some(checksum) = s.object(*kind, copy).and_then(|copy| carried(copy))
+            && let Some(found) = configs.get_mut(&source.tracked_key())
+        {
+            found.clone_from(checksum);
+        }
+    }
+    configs
 }
 
 /// The copies whose data differ from what is to be released.

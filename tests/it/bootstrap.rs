@@ -3,7 +3,7 @@
 use haldane::{api::Phase, object::Kind};
 use serde_json::json;
 
-use crate::fixtures::{fresh, initialized};
+use crate::fixtures::{config, fresh, initialized};
 
 #[test]
 fn initialization_moves_users_to_the_primary_and_scales_the_target_down_once() {
@@ -43,4 +43,32 @@ fn initialization_with_a_primary_that_never_gets_ready_keeps_users_on_the_target
     toy.workloads.faults.broken.clear();
     toy.run(600);
     assert_eq!(toy.phase(), Phase::Initialized, "{}", toy.story());
+}
+
+#[test]
+fn version_that_is_pushed_while_the_primary_starts_is_the_first_release() {
+    let mut toy = fresh("");
+    toy.run_until("the primary starts", |toy| {
+        toy.phase() == Phase::Initializing
+            && !toy.get(Kind::Deployment, "podinfo-primary").is_null()
+    });
+    toy.push("podinfo:2");
+    toy.run(1800);
+    assert_eq!(toy.phase(), Phase::Succeeded, "{}", toy.story());
+    assert_eq!(toy.image("podinfo-primary"), "podinfo:2");
+    assert_eq!(toy.told("New revision detected"), 1, "{}", toy.story());
+}
+
+#[test]
+fn config_that_is_changed_while_the_primary_starts_is_the_first_release() {
+    let mut toy = fresh("");
+    toy.run_until("the primary starts", |toy| {
+        toy.phase() == Phase::Initializing
+            && !toy.get(Kind::Deployment, "podinfo-primary").is_null()
+    });
+    toy.put(config("red"));
+    toy.run(1800);
+    assert_eq!(toy.phase(), Phase::Succeeded, "{}", toy.story());
+    let copy = toy.get(Kind::ConfigMap, "settings-primary");
+    assert_eq!(copy["data"]["color"], "red");
 }

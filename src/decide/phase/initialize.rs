@@ -1,12 +1,12 @@
 //! The primary is created.
 
 use crate::{
-    api::{Phase, Severity},
+    api::{Phase, REVISION, Severity},
     observe::Snapshot,
     workload::Readiness,
 };
 
-use super::super::{draft::Draft, facts::Facts, notices, world};
+use super::super::{copies, draft::Draft, facts::Facts, notices, world};
 use super::wake_for;
 
 /// The primary is created; users stay on the target until it is ready.
@@ -31,9 +31,13 @@ pub(super) fn initialize(s: &Snapshot, facts: &Facts, d: &mut Draft) {
     }
     let kind = s.canary.spec.target_ref.kind.as_str();
     d.status.phase = Phase::Initialized;
-    d.status.last_applied_spec = Some(facts.revision.clone());
-    d.status.last_promoted_spec = Some(facts.revision.clone());
-    d.status.tracked_configs = Some(facts.configs.clone());
+    // What the primary was made of: a target that was changed meanwhile is the first release.
+    let primary = facts.primary.as_ref();
+    let marked = primary.and_then(|primary| primary.annotations.get(REVISION));
+    let revision = marked.unwrap_or(&facts.revision);
+    d.status.last_applied_spec = Some(revision.clone());
+    d.status.last_promoted_spec = Some(revision.clone());
+    d.status.tracked_configs = Some(copies::of_primary(s, facts));
     d.status.started_time = None;
     d.status.halt_reason = None;
     d.tell(notices::with_metadata(notices::alert(
