@@ -12,9 +12,9 @@ use sha2::{Digest, Sha256};
 
 /// A JSON value as compact text with sorted keys: small to keep, exact to compare.
 #[derive(Clone)]
-pub struct Json(Arc<Text>);
+pub struct Json(Arc<Kept>);
 
-struct Text {
+struct Kept {
     text: Box<str>,
     /// The value that the text was last read to, while somebody holds it.
     value: Mutex<Weak<Value>>,
@@ -25,7 +25,7 @@ struct Text {
 impl Json {
     /// The text of a value. Keys come out sorted, as `serde_json`'s map is a `BTreeMap`.
     pub fn of(value: &Value) -> Self {
-        Self(Arc::new(Text {
+        Self(Arc::new(Kept {
             // Into bytes, not by a formatter: this is done for every object that is seen.
             text: serde_json::to_string(value).unwrap_or_default().into(),
             value: Mutex::default(),
