@@ -162,11 +162,12 @@ impl Checker {
             Deed::Ask(request) => self.asked = Some(request),
             Deed::Gate(_) => self.closed = None,
             Deed::Delete(_, "canaries", _) => self.leaving = true,
+            // The apex follows the Canary that people edit.
+            Deed::Restore(_) | Deed::Edit("flagger.app", ..) => self.reverted += 1,
             Deed::Push(_)
             | Deed::Apply(_)
             | Deed::Reapply(_)
             | Deed::Edit(..)
-            | Deed::Restore(_)
             | Deed::Delete(..)
             | Deed::Behave(..) => {}
         }

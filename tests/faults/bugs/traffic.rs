@@ -1,5 +1,7 @@
 //! Bugs that cost users requests: weights, capacity, readiness.
 
+use std::time::Duration;
+
 use haldane::{api::Phase, decide::decide, object::Kind, plan::Effect};
 use serde_json::{Value, json};
 
@@ -42,9 +44,9 @@ pub const BUGS: &[Bug] = &[
         noticed_by: &["T4"],
         plant: |s| {
             let mut s = s.clone();
-            s.quiet_since = s
-                .quiet_since
-                .map(|_| "2000-01-01T00:00:00Z".parse().unwrap());
+            let mut settings = (*s.settings).clone();
+            settings.drain = Duration::ZERO;
+            s.settings = settings.into();
             decide(&s)
         },
     },
