@@ -6,6 +6,7 @@ pub use event::event;
 
 use std::{sync::Arc, time::Duration};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Client,
     api::{Api, DynamicObject, Patch, PatchParams, PostParams},
@@ -159,20 +160,11 @@ impl Applier {
         if !matches!(target.key.kind, Kind::Deployment | Kind::DaemonSet) {
             return Ok(());
         }
-        let api = self.api(&target.key);
-        let found = self
-            .write("read", &target.key, "confirm the revision", async {
-                api.get(&target.key.name).await
-            })
-            .await?;
-        let generation = found.metadata.generation.unwrap_or_default();
-        if generation == target.generation && found.metadata.uid.as_deref() == Some(&*target.uid) {
-            return Ok(());
-        }
-        self.remember(&target.key, found);
-        Err(ApplyError::Changed {
-            key: target.key.clone(),
+        self.is_still(&target.key, "confirm the revision", |found| {
+            let generation = found.generation.unwrap_or_default();
+            generation == target.generation && found.uid.as_deref() == Some(&*target.uid)
         })
+        .await
     }
 
     /// Makes sure that what a plan was made of is what the server has, before anything is written
@@ -193,32 +185,34 @@ impl Applier {
             for route in routes {
                 // Its capacity goes by the version of the target: a new revision has another one.
                 follows &= plan.writes() > plan.shrinks;
-                self.unchanged(
-                    &route.key,
-                    Some(&route.resource_version),
-                    "confirm the route",
-                )
+                self.is_still(&route.key, "confirm the route", |found| {
+                    found.resource_version.as_ref() == Some(&route.resource_version)
+                })
                 .await?;
             }
         }
         if follows {
             let key = Key::new(Kind::Canary, s.namespace(), s.name());
-            let version = s.canary.metadata.resource_version.as_deref();
-            self.unchanged(&key, version, "confirm the status").await?;
+            let version = &s.canary.metadata.resource_version;
+            self.is_still(&key, "confirm the status", |found| {
+                found.resource_version == *version
+            })
+            .await?;
         }
         Ok(())
     }
 
-    async fn unchanged(
+    /// Reads an object again, to go on only if it is what was looked at.
+    async fn is_still(
         &self,
         key: &Key,
-        version: Option<&str>,
         reason: &'static str,
+        same: impl FnOnce(&ObjectMeta) -> bool,
     ) -> Result<(), ApplyError> {
         let api = self.api(key);
         let read = async { api.get(&key.name).await };
         let found = self.write("read", key, reason, read).await?;
-        if found.metadata.resource_version.as_deref() == version {
+        if same(&found.metadata) {
             return Ok(());
         }
         self.remember(key, found);

@@ -1,6 +1,6 @@
 //! The controllers that every cluster has: `Deployments`, `ReplicaSets`, `DaemonSets`, the nodes'
-//! agents
-//! that run pods, `EndpointSlices`, autoscalers (KEDA's too), gateways, and the garbage collector.
+//! agents that run pods, `EndpointSlices`, autoscalers (KEDA's too), gateways, and the garbage
+//! collector.
 //!
 //! Each looks at the whole state when something that it reads changed or its time came, and writes
 //! what is missing: in one fixed order, so that a run is repeatable.
