@@ -62,6 +62,9 @@ impl State {
     /// Whether a release began after a state: one of another time, or of the same second when
     /// another revision is counted from the beginning.
     pub fn began_after(&self, old: &Self) -> bool {
+        if Arc::ptr_eq(&self.status, &old.status) {
+            return false;
+        }
         let anew = self.text("lastAppliedSpec") != old.text("lastAppliedSpec")
             && self.status["checks"] == 0
             && old.status["checks"] != 0;
@@ -329,8 +332,14 @@ impl Checker {
         }
         let kinds = [Kind::Deployment, Kind::DaemonSet];
         let kind = kinds.into_iter().find(|kind| kind.names().3 == plural);
+        let generation = |object: &Object| object.value()["metadata"]["generation"].clone();
+        let is_other = change
+            .previous
+            .as_ref()
+            .is_none_or(|before| generation(before) != generation(&change.object));
         if let Some(kind) = kind
             && name == "shop"
+            && is_other
             && let Some(target) = Observed::read(kind, change.object.value().clone())
         {
             let revision = workload::revision(&target);
@@ -342,6 +351,10 @@ impl Checker {
         if (old.phase(), old.weight()) != (new.phase(), new.weight()) {
             let said = (world.elapsed(), new.phase().to_owned(), new.weight());
             self.story.push(said);
+        }
+        // A write that comes late may begin a release too: what follows is counted from it.
+        if !self.leaving {
+            self.runs(world, flow, &old, &new);
         }
         if !chaos.came_late(change.revision) {
             self.judge(world, flow, &old, &new);

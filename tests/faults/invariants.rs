@@ -91,7 +91,6 @@ impl Checker {
         self.capacity(world, flow, old, new);
         if !self.leaving {
             self.gates(world, old, new);
-            self.runs(world, flow, old, new);
             self.steps(world, flow, old, new);
             self.revision(world, flow, old, new);
         }
@@ -179,7 +178,7 @@ impl Checker {
     }
 
     /// R3, R4: releases begin when somebody pushed, and once.
-    fn runs(&mut self, world: &World, flow: &Flow, old: &State, new: &State) {
+    pub fn runs(&mut self, world: &World, flow: &Flow, old: &State, new: &State) {
         if new.began_after(old) {
             let release = ["runTime", "lastAppliedSpec"].map(|field| new.text(field));
             self.runs.insert(release.join(" "));

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::atomic::Ordering,
+    sync::{Mutex, atomic::Ordering},
 };
 
 use haldane::sim::Dice;
@@ -74,7 +74,7 @@ fn choose<K: Ord>(all: Vec<(K, Schedule)>, most: usize) -> (Vec<Schedule>, usize
 
 #[test]
 fn release_without_faults_keeps_every_invariant() {
-    let wrong = std::sync::Mutex::new(Vec::new());
+    let wrong = Mutex::new(Vec::new());
     on_all_cores(&names(), |name| {
         calm(name, 1, |trial| {
             println!(
@@ -336,7 +336,12 @@ fn random_faults_change_nothing() {
         .and_then(|text| text.parse().ok())
         .unwrap_or(1);
     let seeds: Vec<u64> = (first..first + runs() as u64 / 2).collect();
-    let schedules: Vec<Schedule> = seeds.iter().map(|seed| at_random(*seed, &names)).collect();
+    let schedules: Mutex<BTreeMap<u64, Schedule>> = Mutex::default();
+    on_all_cores(&seeds, |seed| {
+        let schedule = at_random(*seed, &names);
+        schedules.lock().unwrap().insert(*seed, schedule);
+    });
+    let schedules: Vec<Schedule> = schedules.into_inner().unwrap().into_values().collect();
     let mut lags: BTreeMap<u64, usize> = BTreeMap::new();
     for schedule in &schedules {
         *lags.entry(schedule.lag).or_default() += 1;
