@@ -52,8 +52,8 @@ impl Controllers {
     fn deployment(&mut self, deployment: &Arc<Object>, sets: &[Arc<Object>]) {
         let spec = &deployment.value()["spec"];
         let wanted = integer(spec, "/replicas").unwrap_or(1);
-        let hash = Json::of(&spec["template"]).digest(5);
-        let is_new = |set: &Object| text(set.value(), "/metadata/labels/pod-template-hash") == hash;
+        let hash = self.hash(deployment);
+        let is_new = |set: &Object| set.value()["metadata"]["labels"][HASH] == hash.as_str();
         let (new, mut old): (Vec<_>, Vec<_>) = sets.iter().cloned().partition(|set| is_new(set));
         old.sort_by_key(|set| number(set));
         let highest = old.iter().map(|set| number(set)).max().unwrap_or_default();
@@ -80,7 +80,20 @@ impl Controllers {
             self.roll(spec, &new, &old, wanted);
         }
         self.forget_old(spec, &old);
-        self.report(deployment, &new, &old, wanted);
+        self.report_rollout(deployment, &new, &old, wanted);
+    }
+
+    /// The digest of a Deployment's template.
+    fn hash(&mut self, deployment: &Object) -> String {
+        let generation = integer(deployment.value(), "/metadata/generation").unwrap_or_default();
+        let known = self.hashes.get(deployment.uid());
+        if let Some((_, hash)) = known.filter(|(of, _)| *of == generation) {
+            return hash.clone();
+        }
+        let hash = Json::of(&deployment.value()["spec"]["template"]).digest(5);
+        let uid = deployment.uid().to_owned();
+        self.hashes.insert(uid, (generation, hash.clone()));
+        hash
     }
 
     fn add_replica_set(&self, deployment: &Object, hash: &str, number: i64) {
@@ -110,7 +123,9 @@ impl Controllers {
 
     fn scale(&self, set: &Object, replicas: i64) {
         if replicas != size(set) {
-            self.merge(REPLICA_SETS, set, json!({"spec": {"replicas": replicas}}));
+            let mut spec = set.value()["spec"].clone();
+            spec["replicas"] = json!(replicas);
+            self.report(REPLICA_SETS, set, [("spec", spec)]);
         }
     }
 
@@ -184,7 +199,13 @@ impl Controllers {
         }
     }
 
-    fn report(&mut self, deployment: &Object, new: &Object, old: &[Arc<Object>], wanted: i64) {
+    fn report_rollout(
+        &mut self,
+        deployment: &Object,
+        new: &Object,
+        old: &[Arc<Object>],
+        wanted: i64,
+    ) {
         let body = deployment.value();
         let spec = &body["spec"];
         let sum =
@@ -211,7 +232,7 @@ impl Controllers {
         ]
         .into_iter()
         .zip([all, updated, ready, available])
-        .any(|(field, now)| integer(body, &format!("/status/{field}")).unwrap_or(0) != now);
+        .any(|(field, now)| body["status"][field].as_i64().unwrap_or(0) != now);
         let counts = Counts {
             complete,
             moved,
@@ -328,20 +349,16 @@ fn numbered(number: i64) -> Value {
 }
 
 fn number(set: &Object) -> i64 {
-    text(
-        set.value(),
-        "/metadata/annotations/deployment.kubernetes.io~1revision",
-    )
-    .parse()
-    .unwrap_or_default()
+    let text = set.value()["metadata"]["annotations"][REVISION].as_str();
+    text.and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 fn size(set: &Object) -> i64 {
-    integer(set.value(), "/spec/replicas").unwrap_or_default()
+    set.value()["spec"]["replicas"].as_i64().unwrap_or_default()
 }
 
 fn count(set: &Object, field: &str) -> i64 {
-    integer(set.value(), &format!("/status/{field}")).unwrap_or_default()
+    set.value()["status"][field].as_i64().unwrap_or_default()
 }
 
 fn available(set: &Object) -> i64 {

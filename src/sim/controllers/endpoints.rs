@@ -62,38 +62,31 @@ impl Controllers {
     }
 
     fn write_slice(&self, service: &Object, present: Option<Arc<Object>>, pods: &[Arc<Object>]) {
-        let endpoints: Vec<Value> = pods
+        let endpoints = pods
             .iter()
             .filter(|pod| !text(pod.value(), "/status/podIP").is_empty())
-            .map(|pod| endpoint(pod))
-            .collect();
-        let ports = ports(service, pods.first().map(|pod| pod.value()));
-        match present {
-            Some(slice)
-                if slice.value()["endpoints"] == json!(endpoints)
-                    && slice.value()["ports"] == json!(ports) => {}
-            Some(slice) => {
-                let patch = json!({"endpoints": endpoints, "ports": ports});
-                self.merge(SLICES, &slice, patch);
-            }
-            None => {
-                let made = self.server.put(json!({
-                    "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-                    "metadata": {
-                        "generateName": format!("{}-", service.name()),
-                        "namespace": service.namespace(),
-                        "labels": {
-                            SERVICE_NAME: service.name(),
-                            "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
-                        },
-                        "ownerReferences": owner_reference("Service", service),
-                    },
-                    "addressType": "IPv4", "endpoints": endpoints, "ports": ports,
-                }));
-                if let Err(refusal) = made {
-                    tracing::debug!(?refusal, "EndpointSlice not made");
-                }
-            }
+            .map(|pod| endpoint(pod));
+        let endpoints = Value::Array(endpoints.collect());
+        let ports = Value::Array(ports(service, pods.first().map(|pod| pod.value())));
+        if let Some(slice) = present {
+            let fields = [("endpoints", endpoints), ("ports", ports)];
+            return self.report(SLICES, &slice, fields);
+        }
+        let made = self.server.put(json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {
+                "generateName": format!("{}-", service.name()),
+                "namespace": service.namespace(),
+                "labels": {
+                    SERVICE_NAME: service.name(),
+                    "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+                },
+                "ownerReferences": owner_reference("Service", service),
+            },
+            "addressType": "IPv4", "endpoints": endpoints, "ports": ports,
+        }));
+        if let Err(refusal) = made {
+            tracing::debug!(?refusal, "EndpointSlice not made");
         }
     }
 }

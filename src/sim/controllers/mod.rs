@@ -108,6 +108,8 @@ pub struct Controllers {
     turns: [Turn; ORDER.len()],
     /// What each object was when there was nothing left to do for it, by UID.
     settled: BTreeMap<String, Settled>,
+    /// Digests of Deployments' templates, by UID, and of which generation.
+    hashes: BTreeMap<String, (i64, String)>,
     /// When the controller that looks now has to look again.
     wake: Option<Instant>,
     measured: Measured,
@@ -140,6 +142,7 @@ impl Controllers {
             orphans: false,
             turns: Default::default(),
             settled: BTreeMap::new(),
+            hashes: BTreeMap::new(),
             wake: None,
             measured,
             scaling: autoscalers::Memory::default(),
@@ -230,6 +233,7 @@ impl Controllers {
         for change in self.server.changes_since(self.seen) {
             if change.action == Action::Deleted {
                 self.settled.remove(change.object.uid());
+                self.hashes.remove(change.object.uid());
             }
             let plural = change.resource.plural.as_str();
             for (turn, (_, reads)) in self.turns.iter_mut().zip(ORDER) {
@@ -277,12 +281,23 @@ impl Controllers {
     }
 
     /// Writes the status of an object if it changes.
-    fn write_status(&self, (group, plural): (&str, &str), object: &Object, status: Value) {
-        if object.value().get("status") == Some(&status) {
+    fn write_status(&self, resource: (&str, &str), object: &Object, status: Value) {
+        self.report(resource, object, [("status", status)]);
+    }
+
+    /// Writes fields of an object if they change.
+    fn report<const N: usize>(
+        &self,
+        resource: (&str, &str),
+        object: &Object,
+        fields: [(&str, Value); N],
+    ) {
+        let said = |(field, value): &(&str, Value)| object.value().get(field) == Some(value);
+        if fields.iter().all(said) {
             return;
         }
-        if let Err(refusal) = self.server.report((group, plural), object, status) {
-            tracing::debug!(?refusal, object = object.name(), "status not written");
+        if let Err(refusal) = self.server.report(resource, object, fields) {
+            tracing::debug!(?refusal, object = object.name(), "not written");
         }
     }
 
@@ -302,9 +317,7 @@ impl Controllers {
     /// Objects of a resource whose controller is the owner.
     fn owned_by(&self, (group, plural): (&str, &str), owner: &Object) -> Vec<Arc<Object>> {
         let mut objects = self.server.list(group, plural, owner.namespace());
-        objects.retain(|object| {
-            controller_of(object.value()).is_some_and(|found| found["uid"] == owner.uid())
-        });
+        objects.retain(|object| object.controller() == owner.uid());
         objects
     }
 }

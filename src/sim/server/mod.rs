@@ -312,18 +312,14 @@ impl ApiServer {
     /// What the API server refuses; 404 for a resource that it does not know.
     pub fn patch(
         &self,
-        (group, plural): (&str, &str),
-        (namespace, name): (&str, &str),
+        resource: (&str, &str),
+        object: (&str, &str),
         sub: Option<Subresource>,
         kind: PatchKind,
         patch: Value,
     ) -> Result<Arc<Object>, Refusal> {
         self.look_mut(|state| {
-            let resource = state
-                .registry
-                .find(group, plural)
-                .ok_or_else(Refusal::no_such_path)?;
-            let mut target = Target::stored(&resource, namespace, name);
+            let mut target = stored(state, resource, object)?;
             target.sub = sub;
             let options = WriteOptions {
                 manager: "world".to_owned(),
@@ -335,23 +331,20 @@ impl ApiServer {
         })
     }
 
-    /// Takes what a controller of the cluster says of an object as its status, as it is.
+    /// Takes what a controller of the cluster says of an object, most often its status, as it is:
+    /// each of these fields as a whole.
     ///
     /// # Errors
     /// 404 when there is no such object.
-    pub fn report(
+    pub fn report<const N: usize>(
         &self,
-        (group, plural): (&str, &str),
+        resource: (&str, &str),
         object: &Object,
-        status: Value,
+        fields: [(&str, Value); N],
     ) -> Result<(), Refusal> {
         self.look_mut(|state| {
-            let resource = state
-                .registry
-                .find(group, plural)
-                .ok_or_else(Refusal::no_such_path)?;
-            let target = Target::stored(&resource, object.namespace(), object.name());
-            state.report(&target, status)
+            let target = stored(state, resource, (object.namespace(), object.name()))?;
+            state.report(&target, fields)
         })
     }
 
@@ -361,16 +354,13 @@ impl ApiServer {
     /// What the API server refuses; 404 for a resource that it does not know.
     pub fn delete(
         &self,
-        (group, plural): (&str, &str),
-        (namespace, name): (&str, &str),
+        resource: (&str, &str),
+        object: (&str, &str),
         options: &DeleteOptions,
     ) -> Result<(), Refusal> {
         self.look_mut(|state| {
-            let resource = state
-                .registry
-                .find(group, plural)
-                .ok_or_else(Refusal::no_such_path)?;
-            state.delete(&Target::stored(&resource, namespace, name), options)?;
+            let target = stored(state, resource, object)?;
+            state.delete(&target, options)?;
             Ok(())
         })
     }
@@ -480,6 +470,17 @@ impl ApiServer {
         log.push(call.clone());
         call
     }
+}
+
+/// A stored object, by group and plural name of its resource, and by its namespace and name.
+fn stored(
+    state: &State,
+    (group, plural): (&str, &str),
+    (namespace, name): (&str, &str),
+) -> Result<Target, Refusal> {
+    let resource = state.registry.find(group, plural);
+    let resource = resource.ok_or_else(Refusal::no_such_path)?;
+    Ok(Target::stored(&resource, namespace, name))
 }
 
 fn target_of(state: &State, object: &Value) -> Result<Target, Refusal> {

@@ -27,6 +27,7 @@ pub struct Object {
     namespace: Box<str>,
     name: Box<str>,
     uid: Box<str>,
+    controller: Box<str>,
     revision: u64,
     /// What is stored lacks defaults that the definition of its kind brought since.
     outdated: bool,
@@ -38,10 +39,14 @@ impl Object {
         let meta = &value["metadata"];
         let text = |field: &str| meta[field].as_str().unwrap_or_default();
         let (namespace, name, uid) = (text("namespace"), text("name"), text("uid"));
+        let mut owners = meta["ownerReferences"].as_array().into_iter().flatten();
+        let controller = owners.find(|owner| owner["controller"] == true);
+        let controller = controller.and_then(|owner| owner["uid"].as_str());
         Self {
             namespace: namespace.into(),
             name: name.into(),
             uid: uid.into(),
+            controller: controller.unwrap_or_default().into(),
             revision: text("resourceVersion").parse().unwrap_or_default(),
             value,
             text: OnceLock::new(),
@@ -85,6 +90,11 @@ impl Object {
     /// The UID.
     pub fn uid(&self) -> &str {
         &self.uid
+    }
+
+    /// The UID of the owner that controls it; empty when none does.
+    pub fn controller(&self) -> &str {
+        &self.controller
     }
 
     /// The resource version as a number.

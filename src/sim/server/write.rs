@@ -181,19 +181,32 @@ impl State {
             .map(Written::Updated)
     }
 
-    /// Puts what a controller of the cluster says of an object in the place of its status.
+    /// Puts what a controller of the cluster says of an object in the place of these fields.
     ///
     /// # Errors
     /// 404 when there is no such object.
-    pub fn report(&mut self, target: &Target, status: Value) -> Result<(), Refusal> {
+    pub fn report<const N: usize>(
+        &mut self,
+        target: &Target,
+        fields: [(&str, Value); N],
+    ) -> Result<(), Refusal> {
         let index = target.resource.index;
         let found = self.store.get(index, &target.namespace, &target.name);
         let old = found.cloned().ok_or_else(|| target.not_found())?;
-        if old.value().get("status") != Some(&status) {
-            let mut new = old.value().clone();
-            new["status"] = status;
-            self.store.commit(&target.resource, Action::Modified, new);
+        let said = |(field, value): &(&str, Value)| old.value().get(field) == Some(value);
+        if fields.iter().all(said) {
+            return Ok(());
         }
+        let mut new = old.value().clone();
+        let is_wish = fields.iter().any(|(field, _)| *field != "status");
+        if is_wish && target.resource.conduct.generation {
+            let generation = new["metadata"]["generation"].as_i64();
+            new["metadata"]["generation"] = Value::from(generation.unwrap_or_default() + 1);
+        }
+        for (field, value) in fields {
+            new[field] = value;
+        }
+        self.store.commit(&target.resource, Action::Modified, new);
         Ok(())
     }
 
