@@ -149,8 +149,9 @@ fn obstacle(error: &WorkloadError) -> Obstacle {
 }
 
 /// The write that brings one object to what is wanted.
-fn write(s: &Snapshot, want: Want, reason: &'static str) -> Option<Effect> {
+fn write(s: &Snapshot, want: &Want, reason: &'static str) -> Option<Effect> {
     let Some(existing) = s.objects.get(&want.key) else {
+        let want = want.clone();
         return Some(Effect::Create { want, reason });
     };
     if existing.deleted.is_some() {
@@ -193,7 +194,7 @@ fn route_effects(s: &Snapshot, router: Router, traffic: &Traffic) -> Vec<Effect>
         .want(&s.canary, traffic, &s.objects)
         .unwrap_or_else(|_| Vec::from_iter(router.reweigh(&s.canary, traffic, &s.objects)))
         .into_iter()
-        .filter_map(|want| write(s, want, "route as the status says"))
+        .filter_map(|want| write(s, &want, "route as the status says"))
         .collect()
 }
 
@@ -210,7 +211,7 @@ pub(super) fn leave_canary(
         .is_some_and(|live| live.canary > wanted.canary_weight);
     if leaves && let Some(traffic) = safe_traffic(s, facts, &wanted) {
         let route = facts.router.reweigh(&s.canary, &traffic, &s.objects);
-        effects.extend(route.and_then(|want| write(s, want, "route as the status says")));
+        effects.extend(route.and_then(|want| write(s, &want, "route as the status says")));
     }
 }
 
@@ -234,8 +235,8 @@ pub(super) fn service_wants(s: &Snapshot, target: &Object) -> Result<Services<Wa
 }
 
 fn apex_effect(s: &Snapshot, facts: &Facts) -> Result<Option<Effect>, Obstacle> {
-    let apex = facts.services.clone()?.apex;
-    Ok(write(s, apex, "serve users from the primary"))
+    let services = facts.services.as_ref().map_err(Clone::clone)?;
+    Ok(write(s, &services.apex, "serve users from the primary"))
 }
 
 fn back_services(
@@ -244,12 +245,12 @@ fn back_services(
     status: &CanaryStatus,
     effects: &mut Vec<Effect>,
 ) -> Result<(), Obstacle> {
-    let services = facts.services.clone()?;
-    let mut wants = vec![services.canary];
+    let services = facts.services.as_ref().map_err(Clone::clone)?;
+    let mut wants = vec![&services.canary];
     // The primary of a Service target is a Service: written when created and when promoted.
     let is_primary_itself = facts.target.key.kind == Kind::Service;
     if !is_primary_itself || facts.primary.is_none() || must_promote(s, facts, status) {
-        wants.push(services.primary);
+        wants.push(&services.primary);
     }
     for want in wants {
         if let Some(existing) = s.objects.get(&want.key) {
@@ -305,7 +306,7 @@ fn create_primary(
         &workload::release_id(&s.canary, &facts.revision, &facts.configs),
     )
     .map_err(|error| obstacle(&error))?;
-    effects.extend(write(s, want, "create the primary"));
+    effects.extend(write(s, &want, "create the primary"));
     Ok(())
 }
 
@@ -447,11 +448,11 @@ fn scalers(
     };
     let want = workload::primary_scaler(&s.canary, source).map_err(|error| obstacle(&error))?;
     match s.objects.get(&want.key) {
-        None => effects.extend(write(s, want, "scale the primary")),
+        None => effects.extend(write(s, &want, "scale the primary")),
         Some(existing) => {
             workload::adopts(&s.canary, existing).map_err(|error| obstacle(&error))?;
             if status.phase == Phase::Promoting && facts.primary_is_applied(&s.canary, status) {
-                effects.extend(write(s, want, "scale the primary as the target was"));
+                effects.extend(write(s, &want, "scale the primary as the target was"));
             }
         }
     }

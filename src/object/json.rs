@@ -3,7 +3,7 @@
 use std::{
     cmp::Ordering,
     fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
 
 use serde::{Serialize, Serializer};
@@ -16,21 +16,55 @@ pub struct Json(Arc<Kept>);
 
 struct Kept {
     text: Box<str>,
-    /// The value that the text was last read to, while somebody holds it.
-    value: Mutex<Weak<Value>>,
+    value: Mutex<Held>,
     /// What was made of the text before.
     derived: OnceLock<Box<str>>,
+}
+
+/// The value of a text.
+enum Held {
+    /// It was made of this value, which stays until [`Json::let_go`].
+    Warm(Arc<Value>),
+    /// What it was last read to, while somebody holds that.
+    Cold(Weak<Value>),
 }
 
 impl Json {
     /// The text of a value. Keys come out sorted, as `serde_json`'s map is a `BTreeMap`.
     pub fn of(value: &Value) -> Self {
+        Self::with(value, Held::Cold(Weak::new()))
+    }
+
+    /// The text of a value that is soon read again, and holds it until [`Json::let_go`].
+    pub fn warm(value: Value) -> Self {
+        let value = Arc::new(value);
+        Self::with(&value, Held::Warm(Arc::clone(&value)))
+    }
+
+    fn with(value: &Value, held: Held) -> Self {
         Self(Arc::new(Kept {
             // Into bytes, not by a formatter: this is done for every object that is seen.
             text: serde_json::to_string(value).unwrap_or_default().into(),
-            value: Mutex::default(),
+            value: Mutex::new(held),
             derived: OnceLock::new(),
         }))
+    }
+
+    /// The value that it was made of, from now on held by the caller alone. `None` when it was let
+    /// go before.
+    pub fn let_go(&self) -> Option<Arc<Value>> {
+        let mut held = self.held();
+        let Held::Warm(value) = &*held else {
+            return None;
+        };
+        let value = Arc::clone(value);
+        *held = Held::Cold(Arc::downgrade(&value));
+        Some(value)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        // What a panic elsewhere left behind is whole: it is replaced at once.
+        self.0.value.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The value again, to be changed.
@@ -41,14 +75,17 @@ impl Json {
     /// The value again. It is read from the text only when nobody holds it, and gone with the last
     /// who does.
     pub fn read(&self) -> Arc<Value> {
-        // What a panic elsewhere left behind is whole: it is replaced at once.
-        let mut held = self.0.value.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(value) = held.upgrade() {
+        let mut held = self.held();
+        let before = match &*held {
+            Held::Warm(value) => Some(Arc::clone(value)),
+            Held::Cold(value) => value.upgrade(),
+        };
+        if let Some(value) = before {
             return value;
         }
         // The text came from a value; `Null` cannot happen.
         let value = Arc::new(serde_json::from_str(&self.0.text).unwrap_or_default());
-        *held = Arc::downgrade(&value);
+        *held = Held::Cold(Arc::downgrade(&value));
         value
     }
 
@@ -192,6 +229,17 @@ mod tests {
         changed["a"] = json!(2);
         assert_eq!(*json.read(), json!({"a": [1]}));
         assert_eq!(json.as_str(), r#"{"a":[1]}"#);
+    }
+
+    #[test]
+    fn warm_value_is_held_until_it_is_let_go() {
+        let json = Json::warm(json!({"a": [1]}));
+        let first = Arc::downgrade(&json.read());
+        assert!(first.upgrade().is_some(), "nobody else holds it");
+        drop(json.let_go());
+        assert!(first.upgrade().is_none());
+        assert_eq!(json.let_go(), None);
+        assert_eq!(*json.read(), json!({"a": [1]}));
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl Object {
             annotations: metadata.annotations.unwrap_or_default(),
             owners: owners.collect(),
             finalizers: metadata.finalizers.unwrap_or_default(),
-            body: Json::of(&body),
+            body: Json::warm(body),
         })
     }
 

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::{mpsc, watch};
 
 use crate::object::{At, Json, Key, Kind, Object};
@@ -55,7 +55,14 @@ struct Inner {
     /// How many topics of a kind have readers.
     kinds: BTreeMap<Kind, usize>,
     missing_apis: BTreeSet<Kind>,
+    /// Bodies that came since the last look, and those that it saw: what was just read is not read
+    /// from its text again by who looks at it.
+    fresh: Vec<Arc<Value>>,
+    looked_at: Vec<Arc<Value>>,
 }
+
+/// Most bodies that are held for the next look.
+const MOST_FRESH: usize = 64;
 
 impl Cache {
     /// An empty cache that reports Canaries to look at again.
@@ -100,6 +107,7 @@ impl Cache {
 
     fn put(&self, object: Object, is_news: impl FnOnce(&Object) -> bool) {
         let object = prune(object);
+        let body = object.body.clone();
         let mut inner = self.lock();
         if let Some(cached) = inner.objects.get(&object.key)
             && (**cached == object || !is_news(cached))
@@ -107,6 +115,10 @@ impl Cache {
             return;
         }
         let readers = inner.put(object);
+        let body = body.let_go();
+        if !readers.is_empty() && inner.fresh.len() < MOST_FRESH {
+            inner.fresh.extend(body);
+        }
         drop(inner);
         self.report(readers);
     }
@@ -181,6 +193,7 @@ impl Cache {
     /// and wakes the Canary when it changes later.
     pub fn look<T>(&self, canary: &CanaryKey, look: impl FnOnce(&mut View) -> T) -> T {
         let mut inner = self.lock();
+        inner.looked_at = std::mem::take(&mut inner.fresh);
         let mut view = View {
             inner: &inner,
             topics: BTreeSet::new(),
@@ -332,10 +345,14 @@ pub(super) fn by_apex(name: &str) -> String {
     format!("apex/{name}")
 }
 
-/// The version of an object as a number: servers count one number up for all objects. `None` when
-/// it is not one, or was pruned because it tells nothing.
+/// A version as a number: servers count one number up for all objects. `None` when it is not one.
+pub(super) fn number(version: &str) -> Option<u64> {
+    version.parse().ok()
+}
+
+/// The version of an object; `None` when it was pruned because it tells nothing.
 fn version(object: &Object) -> Option<u64> {
-    object.resource_version.parse().ok()
+    number(&object.resource_version)
 }
 
 /// The groups that an object belongs to.
@@ -354,18 +371,18 @@ fn groups(object: &Object) -> Vec<Topic> {
             .into_iter()
             .collect(),
         Kind::Canary => {
-            let spec = object.body.read();
-            let text = |pointer: &str| {
-                spec.at(pointer)
-                    .and_then(Value::as_str)
-                    .filter(|t| !t.is_empty())
-            };
-            let target = text("/spec/targetRef/name");
-            let apex = text("/spec/service/name").or(target);
-            target
-                .map(|t| group(by_target(t)))
+            // No name has a line break.
+            let names = object.body.derived(|body| {
+                let text = |pointer| body.at(pointer).and_then(Value::as_str);
+                let target = text("/spec/targetRef/name").unwrap_or_default();
+                let apex = text("/spec/service/name").filter(|name| !name.is_empty());
+                format!("{target}\n{}", apex.unwrap_or(target))
+            });
+            let (target, apex) = names.split_once('\n').unwrap_or_default();
+            [(target, by_target as fn(&str) -> String), (apex, by_apex)]
                 .into_iter()
-                .chain(apex.map(|a| group(by_apex(a))))
+                .filter(|(name, _)| !name.is_empty())
+                .map(|(name, by)| group(by(name)))
                 .collect()
         }
         _ => Vec::new(),
@@ -384,7 +401,7 @@ fn prune(mut object: Object) -> Object {
             object
                 .labels
                 .retain(|key, _| key == "kubernetes.io/service-name");
-            object.body = Json::of(&endpoints(&object.body.read()));
+            object.body = Json::warm(endpoints(&object.body.read()));
             object.generation = 0;
             object.resource_version.clear();
         }
@@ -413,23 +430,21 @@ fn prune(mut object: Object) -> Object {
 
 /// The readiness of an EndpointSlice's endpoints, and nothing else.
 fn endpoints(body: &Value) -> Value {
-    let kept: Vec<Value> = body
+    let kept = body
         .get("endpoints")
         .and_then(Value::as_array)
         .into_iter()
         .flatten()
         .map(|endpoint| {
             let pick = |key: &str| endpoint.get(key).cloned().unwrap_or_default();
+            let target = pick("targetRef");
             serde_json::json!({
                 "conditions": pick("conditions"),
-                "targetRef": {
-                    "kind": endpoint.at("/targetRef/kind").cloned().unwrap_or_default(),
-                    "name": endpoint.at("/targetRef/name").cloned().unwrap_or_default(),
-                },
+                "targetRef": {"kind": target["kind"], "name": target["name"]},
             })
-        })
-        .collect();
-    serde_json::json!({ "endpoints": kept })
+        });
+    let kept = Value::Array(kept.collect());
+    Value::Object(Map::from_iter([("endpoints".to_owned(), kept)]))
 }
 
 #[cfg(test)]

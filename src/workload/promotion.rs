@@ -66,10 +66,22 @@ pub fn shared_revision(
     if *marked == revision(target) {
         return Some(marked.clone());
     }
+    // Most releases are of another image, which is seen without making a template.
+    if images(target) != images(primary) {
+        return None;
+    }
     let selector = selector(target, settings).ok()?;
     let mut wanted =
         promoted_spec(settings, target, &selector, configs, &release_of(primary)?).ok()?;
     (wanted.remove("template") == shared_spec(primary).remove("template")).then(|| marked.clone())
+}
+
+/// The images of a workload's containers.
+fn images(workload: &Object) -> Vec<Value> {
+    let body = workload.body.read();
+    let containers = body.at("/spec/template/spec/containers");
+    let containers = containers.and_then(Value::as_array).into_iter().flatten();
+    containers.map(|one| one["image"].clone()).collect()
 }
 
 /// The merge patch that gives the target's revision to the primary; `None` when it has it.
