@@ -7,7 +7,7 @@ use crate::{
     object::{Key, Object},
     observe::Snapshot,
     plan::Effect,
-    workload::{self, ConfigRef},
+    workload,
 };
 
 use super::facts::Facts;
@@ -26,13 +26,8 @@ fn replaced_by(former: &Object) -> Option<&str> {
 pub(super) fn of_primary(s: &Snapshot, facts: &Facts) -> BTreeMap<String, String> {
     let mut configs = facts.configs.clone();
     for ((kind, name), copy) in &facts.copies {
-        let source = ConfigRef {
-            kind: *kind,
-            name: name.clone(),
-            optional: false,
-        };
         if let Some(checksum) = s.object(*kind, copy).and_then(|copy| carried(copy))
-            && let Some(found) = configs.get_mut(&source.tracked_key())
+            && let Some(found) = configs.get_mut(&workload::tracked_key(*kind, name))
         {
             found.clone_from(checksum);
         }

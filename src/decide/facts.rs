@@ -308,7 +308,8 @@ fn configs(s: &Snapshot, target: &Object) -> (BTreeMap<String, String>, Option<S
         match s.configs.get(&key) {
             Some(config) => {
                 if let Some(checksum) = &config.checksum {
-                    found.insert(reference.tracked_key(), checksum.clone());
+                    let key = workload::tracked_key(reference.kind, &reference.name);
+                    found.insert(key, checksum.clone());
                 }
             }
             None if !reference.optional => {

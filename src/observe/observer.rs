@@ -24,7 +24,7 @@ use crate::{
 };
 
 use super::{
-    cache::{Cache, CanaryKey, View, by_apex, by_target},
+    cache::{Cache, CanaryKey, View, by_apex, by_target, number},
     snapshot::{CheckState, Config, LookState, Snapshot},
 };
 
@@ -352,8 +352,8 @@ impl Observer {
             return Err(ObserveError::Missing { key: key.clone() });
         };
         let versions = (
-            number(found.metadata.resource_version.as_deref()),
-            number(Some(version)),
+            found.metadata.resource_version.as_deref().and_then(number),
+            number(version),
         );
         if let (Some(found), Some(shown)) = versions
             && found < shown
@@ -379,11 +379,6 @@ impl Observer {
             );
         Ok(sum)
     }
-}
-
-/// A version as a number: servers count one number up for all objects.
-fn number(version: Option<&str>) -> Option<u64> {
-    version?.parse().ok()
 }
 
 /// The metric templates that a Canary refers to.

@@ -27,11 +27,9 @@ pub struct ConfigRef {
     pub optional: bool,
 }
 
-impl ConfigRef {
-    /// Its key in `status.trackedConfigs`: `configmap/NAME` or `secret/NAME`.
-    pub fn tracked_key(&self) -> String {
-        format!("{}/{}", self.kind.to_string().to_lowercase(), self.name)
-    }
+/// The key of a config in `status.trackedConfigs`: `configmap/NAME` or `secret/NAME`.
+pub fn tracked_key(kind: Kind, name: &str) -> String {
+    format!("{}/{name}", kind.to_string().to_lowercase())
 }
 
 /// Names of copies, by kind and name of the original.
@@ -43,15 +41,18 @@ pub fn config_refs(target: &Object) -> Vec<ConfigRef> {
     let body = target.body.read();
     let mut refs: BTreeMap<(Kind, String), bool> = BTreeMap::new();
     if let Some(pod) = body.at(POD_SPEC) {
-        for (kind, path, field) in USES {
-            each(pod, path, &mut |reference| {
-                if let Some(name) = reference.get(field).and_then(Value::as_str)
-                    && !name.is_empty()
-                {
-                    let optional = reference.get("optional") == Some(&Value::Bool(true));
-                    *refs.entry((kind, name.to_owned())).or_insert(true) &= optional;
-                }
-            });
+        for (list, uses) in USES {
+            let Some(list) = pod.get(list) else { continue };
+            for (kind, path, field) in uses {
+                each(list, path, &mut |reference| {
+                    if let Some(name) = reference.get(field).and_then(Value::as_str)
+                        && !name.is_empty()
+                    {
+                        let optional = reference.get("optional") == Some(&Value::Bool(true));
+                        *refs.entry((kind, name.to_owned())).or_insert(true) &= optional;
+                    }
+                });
+            }
         }
     }
     refs.into_iter()
@@ -79,86 +80,53 @@ pub(super) fn take_names(pod_spec: &mut Value) -> Vec<String> {
     names
 }
 
-/// Where a pod spec refers to ConfigMaps and Secrets, and the field with the name; `*` is each
-/// element of a list.
-const USES: [(Kind, &[&str], &str); 12] = {
+/// A way to references to a kind, and the field with the name; `*` is each element of a list.
+type Use = (Kind, &'static [&'static str], &'static str);
+
+/// Where the volumes of a pod spec refer to ConfigMaps and Secrets.
+const OF_VOLUMES: [Use; 4] = {
     use Kind::{ConfigMap, Secret};
     [
-        (ConfigMap, &["volumes", "*", "configMap"], "name"),
-        (Secret, &["volumes", "*", "secret"], "secretName"),
+        (ConfigMap, &["*", "configMap"], "name"),
+        (Secret, &["*", "secret"], "secretName"),
         (
             ConfigMap,
-            &["volumes", "*", "projected", "sources", "*", "configMap"],
+            &["*", "projected", "sources", "*", "configMap"],
             "name",
         ),
         (
             Secret,
-            &["volumes", "*", "projected", "sources", "*", "secret"],
-            "name",
-        ),
-        (
-            ConfigMap,
-            &[
-                "containers",
-                "*",
-                "env",
-                "*",
-                "valueFrom",
-                "configMapKeyRef",
-            ],
-            "name",
-        ),
-        (
-            Secret,
-            &["containers", "*", "env", "*", "valueFrom", "secretKeyRef"],
-            "name",
-        ),
-        (
-            ConfigMap,
-            &["containers", "*", "envFrom", "*", "configMapRef"],
-            "name",
-        ),
-        (
-            Secret,
-            &["containers", "*", "envFrom", "*", "secretRef"],
-            "name",
-        ),
-        (
-            ConfigMap,
-            &[
-                "initContainers",
-                "*",
-                "env",
-                "*",
-                "valueFrom",
-                "configMapKeyRef",
-            ],
-            "name",
-        ),
-        (
-            Secret,
-            &[
-                "initContainers",
-                "*",
-                "env",
-                "*",
-                "valueFrom",
-                "secretKeyRef",
-            ],
-            "name",
-        ),
-        (
-            ConfigMap,
-            &["initContainers", "*", "envFrom", "*", "configMapRef"],
-            "name",
-        ),
-        (
-            Secret,
-            &["initContainers", "*", "envFrom", "*", "secretRef"],
+            &["*", "projected", "sources", "*", "secret"],
             "name",
         ),
     ]
 };
+
+/// Where its containers do.
+const OF_CONTAINERS: [Use; 4] = {
+    use Kind::{ConfigMap, Secret};
+    [
+        (
+            ConfigMap,
+            &["*", "env", "*", "valueFrom", "configMapKeyRef"],
+            "name",
+        ),
+        (
+            Secret,
+            &["*", "env", "*", "valueFrom", "secretKeyRef"],
+            "name",
+        ),
+        (ConfigMap, &["*", "envFrom", "*", "configMapRef"], "name"),
+        (Secret, &["*", "envFrom", "*", "secretRef"], "name"),
+    ]
+};
+
+/// The lists of a pod spec that refer to ConfigMaps and Secrets.
+const USES: [(&str, [Use; 4]); 3] = [
+    ("volumes", OF_VOLUMES),
+    ("containers", OF_CONTAINERS),
+    ("initContainers", OF_CONTAINERS),
+];
 
 /// Calls `visit` with all that is at a path.
 fn each(value: &Value, path: &[&str], visit: &mut dyn FnMut(&Value)) {
@@ -196,14 +164,19 @@ fn each_mut(value: &mut Value, path: &[&str], visit: &mut dyn FnMut(&mut Value))
 
 /// Calls `visit` with kind and name of each reference to a ConfigMap or Secret.
 fn for_each_name(pod: &mut Value, visit: &mut dyn FnMut(Kind, &mut String)) {
-    for (kind, path, field) in USES {
-        each_mut(pod, path, &mut |reference| {
-            if let Some(Value::String(name)) = reference.get_mut(field)
-                && !name.is_empty()
-            {
-                visit(kind, name);
-            }
-        });
+    for (list, uses) in USES {
+        let Some(list) = pod.get_mut(list) else {
+            continue;
+        };
+        for (kind, path, field) in uses {
+            each_mut(list, path, &mut |reference| {
+                if let Some(Value::String(name)) = reference.get_mut(field)
+                    && !name.is_empty()
+                {
+                    visit(kind, name);
+                }
+            });
+        }
     }
 }
 
@@ -319,8 +292,11 @@ mod tests {
                 config(Secret, "token", true),
             ]
         );
-        assert_eq!(refs[0].tracked_key(), "configmap/colors");
-        assert_eq!(refs[3].tracked_key(), "secret/certificate");
+        assert_eq!(tracked_key(refs[0].kind, &refs[0].name), "configmap/colors");
+        assert_eq!(
+            tracked_key(refs[3].kind, &refs[3].name),
+            "secret/certificate"
+        );
     }
 
     #[test]

@@ -34,7 +34,7 @@ mod properties;
 pub use checksum::checksum;
 pub use configs::{
     ConfigRef, Copies, config_copy, config_refs, copy_name, copy_names, former_name, is_tracked,
-    is_tracked_secret_type, rename_configs,
+    is_tracked_secret_type, rename_configs, tracked_key,
 };
 pub use endpoints::{current_replica_set, is_pod_of, ready_endpoints, ready_pods};
 pub use owner::{adopts, is_only_of, owner};
