@@ -54,7 +54,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::object::Key;
+use crate::object::{At, Key};
 
 /// Why nothing can be built from a target as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -160,7 +160,7 @@ fn elements_mut(value: Option<&mut Value>) -> impl Iterator<Item = &mut Value> {
 
 /// The number at a pointer, 0 unless there is one: the API leaves zero counts out.
 fn count(value: &Value, pointer: &str) -> i64 {
-    value.pointer(pointer).and_then(Value::as_i64).unwrap_or(0)
+    value.at(pointer).and_then(Value::as_i64).unwrap_or(0)
 }
 
 /// Removes fields that are `null`. Some servers print them where others leave the field out, and
