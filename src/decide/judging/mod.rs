@@ -109,9 +109,11 @@ pub(super) fn follow(s: &Snapshot, facts: &Facts, d: &mut Draft) -> Judged {
         Err(problem) if seen_before(&d.status) => return Judged::Undecided(problem),
         Err(problem) => return Judged::Blind(Some(problem)),
     };
+    // Two releases can begin within a second, which is all that their time tells.
     let id = format!(
-        "{}/{}/{step}",
+        "{}/{}/{}/{step}",
         d.status.run_time.map(|t| t.to_string()).unwrap_or_default(),
+        d.status.last_applied_spec.as_deref().unwrap_or_default(),
         course.digest
     );
     let seen = s.look.as_deref().filter(|look| look.request.id == id);
