@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{check, run::provider, screen::duration};
 use crate::{
-    api::{Canary, MetricTemplate, Provider, duration as text_duration, validation::Admission},
+    api::{Canary, MetricTemplate, Provider, duration as text_duration},
     backtest::{Ended, Policy, Replayed, Versions, Window, backtest, replay::Decision},
     measure::{Egress, Network, Secrets},
     object::{Key, Kind},
@@ -187,60 +187,34 @@ struct Manifests {
 }
 
 fn manifests(files: &[PathBuf]) -> Result<Manifests, Failure> {
-    let admission = Admission::new().map_err(|error| Failure::unusable(error.to_string()))?;
+    let kinds = ["Canary", "MetricTemplate", "Secret"];
+    let wanted = |_: &str, object: &Value| kinds.iter().any(|kind| object["kind"] == *kind);
+    let admitted = check::admitted(files, wanted).map_err(|faults| Failure(2, faults))?;
     let mut found = Manifests {
         canaries: Vec::new(),
         templates: BTreeMap::new(),
         secrets: BTreeMap::new(),
     };
-    let mut faults = Vec::new();
-    for file in files {
-        let name = file.display().to_string();
-        let objects = check::read(file)
-            .and_then(|text| check::manifests(&name, &text))
-            .map_err(|error| Failure::unusable(error.to_string()))?;
-        for mut object in objects {
-            let text = |pointer: &str| {
-                let text = object.pointer(pointer).and_then(Value::as_str);
-                text.unwrap_or_default().to_owned()
-            };
-            let (kind, called) = (text("/kind"), text("/metadata/name"));
-            let namespace = Some(text("/metadata/namespace")).filter(|text| !text.is_empty());
-            let namespace = namespace.unwrap_or_else(|| "default".to_owned());
-            if !matches!(kind.as_str(), "Canary" | "MetricTemplate" | "Secret") {
-                continue;
-            }
-            object["metadata"]["namespace"] = json!(namespace);
-            let subject = format!("{name}: {kind} {namespace}/{called}");
-            let verdict = admission.judge(&mut object);
-            let refused = verdict.into_iter().flat_map(|verdict| verdict.faults);
-            faults.extend(refused.map(|fault| format!("{subject}: {fault}")));
-            if let Err(error) = found.add(&kind, namespace, called, object) {
-                faults.push(format!("{subject}: {error}"));
-            }
-        }
+    for (subject, object) in admitted {
+        found
+            .add(object)
+            .map_err(|error| Failure::unusable(format!("{subject}: {error}")))?;
     }
-    if faults.is_empty() && found.canaries.is_empty() {
-        faults.push("no Canary found in the files; add one".to_owned());
+    if found.canaries.is_empty() {
+        let reason = "no Canary found in the files; add one";
+        return Err(Failure::unusable(reason.to_owned()));
     }
-    if faults.is_empty() {
-        Ok(found)
-    } else {
-        Err(Failure(2, faults))
-    }
+    Ok(found)
 }
 
 impl Manifests {
-    fn add(
-        &mut self,
-        kind: &str,
-        namespace: String,
-        name: String,
-        object: Value,
-    ) -> Result<(), serde_json::Error> {
-        match kind {
-            "Canary" => self.canaries.push(serde_json::from_value(object)?),
-            "MetricTemplate" => {
+    fn add(&mut self, object: Value) -> Result<(), serde_json::Error> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let meta = &object["metadata"];
+        let (namespace, name) = (text(&meta["namespace"]), text(&meta["name"]));
+        match object["kind"].as_str() {
+            Some("Canary") => self.canaries.push(serde_json::from_value(object)?),
+            Some("MetricTemplate") => {
                 let key = Key::new(Kind::MetricTemplate, &namespace, name);
                 self.templates.insert(key, serde_json::from_value(object)?);
             }

@@ -104,7 +104,7 @@ fn check(files: &[PathBuf]) -> Result<(Findings, Vec<CheckError>), CheckError> {
     Ok((findings, errors))
 }
 
-pub(super) fn read(file: &Path) -> Result<String, CheckError> {
+fn read(file: &Path) -> Result<String, CheckError> {
     let mut text = String::new();
     let result = if file == Path::new("-") {
         stdin().read_to_string(&mut text).map(|_| text)
@@ -117,8 +117,51 @@ pub(super) fn read(file: &Path) -> Result<String, CheckError> {
     })
 }
 
+/// The objects of all files that are `wanted`, each in a namespace and as the API server would admit
+/// it, with how messages call it.
+///
+/// # Errors
+/// Each fault of each file, in a line.
+pub(super) fn admitted(
+    files: &[PathBuf],
+    wanted: impl Fn(&str, &Value) -> bool,
+) -> Result<Vec<(String, Value)>, Vec<String>> {
+    let admission = Admission::new().map_err(|fault| vec![CheckError::from(fault).to_string()])?;
+    let (mut admitted, mut faults) = (Vec::new(), Vec::new());
+    for file in files {
+        let name = file.display().to_string();
+        let objects = match read(file).and_then(|text| manifests(&name, &text)) {
+            Ok(objects) => objects,
+            Err(error) => {
+                faults.push(error.to_string());
+                continue;
+            }
+        };
+        for mut object in objects.into_iter().filter(|object| !object.is_null()) {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let (kind, called) = (text(&object["kind"]), text(&object["metadata"]["name"]));
+            let subject = format!("{name}: {kind} {called}");
+            if !wanted(&subject, &object) {
+                continue;
+            }
+            if text(&object["metadata"]["namespace"]).is_empty() {
+                object["metadata"]["namespace"] = Value::from("default");
+            }
+            let verdict = admission.judge(&mut object);
+            let found = verdict.into_iter().flat_map(|verdict| verdict.faults);
+            faults.extend(found.map(|fault| format!("{subject}: {fault}")));
+            admitted.push((subject, object));
+        }
+    }
+    if faults.is_empty() {
+        Ok(admitted)
+    } else {
+        Err(faults)
+    }
+}
+
 /// The objects of a file, those of Lists one by one.
-pub(super) fn manifests(file: &str, text: &str) -> Result<Vec<Value>, CheckError> {
+fn manifests(file: &str, text: &str) -> Result<Vec<Value>, CheckError> {
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(text).map_err(|error| CheckError::Parse {
             file: file.to_owned(),

@@ -21,7 +21,7 @@ use super::{
     screen::{clock, duration},
 };
 use crate::{
-    api::{duration as text_duration, validation::Admission},
+    api::duration as text_duration,
     sim::{
         Scenario, manifests,
         rollout::{Frame, Recording, Release, RolloutError, Verdict, perform},
@@ -281,52 +281,20 @@ fn releases(args: &SimulateArgs, scenario: &Scenario) -> Result<Vec<Release>, Un
 /// The objects of all files, each valid and in a namespace; kinds that the simulated cluster does
 /// not have are left out, and said so.
 fn objects(files: &[PathBuf]) -> Result<Vec<Value>, Unusable> {
-    let admission = Admission::new()
-        .map_err(|error| format!("haldane: the definitions cannot be applied: {error}"))?;
-    let (mut objects, mut faults) = (Vec::new(), Vec::new());
-    for file in files {
-        let name = file.display().to_string();
-        let found = check::read(file).and_then(|text| check::manifests(&name, &text));
-        match found {
-            Err(error) => faults.push(error.to_string()),
-            Ok(found) => {
-                for mut object in found {
-                    if object.is_null() {
-                        continue;
-                    }
-                    let text = |field: &str| object[field].as_str().unwrap_or_default();
-                    let (version, kind) = (text("apiVersion").to_owned(), text("kind").to_owned());
-                    let subject = format!(
-                        "{name}: {kind} {}",
-                        object["metadata"]["name"].as_str().unwrap_or_default()
-                    );
-                    if !manifests::is_known(&version, &kind) {
-                        eprintln!("{subject}: {version} is not simulated, left out");
-                        continue;
-                    }
-                    let meta = &mut object["metadata"];
-                    if meta["namespace"].as_str().unwrap_or_default().is_empty() {
-                        meta["namespace"] = json!("default");
-                    }
-                    let verdict = admission.judge(&mut object);
-                    faults.extend(
-                        verdict
-                            .into_iter()
-                            .flat_map(|verdict| verdict.faults)
-                            .map(|fault| format!("{subject}: {fault}")),
-                    );
-                    objects.push(object);
-                }
-            }
+    let is_known = |subject: &str, object: &Value| {
+        let text = |field: &str| object[field].as_str().unwrap_or_default();
+        let version = text("apiVersion");
+        let known = manifests::is_known(version, text("kind"));
+        if !known {
+            eprintln!("{subject}: {version} is not simulated, left out");
         }
-    }
+        known
+    };
+    let found = check::admitted(files, is_known).map_err(Unusable)?;
+    let mut objects: Vec<Value> = found.into_iter().map(|(_, object)| object).collect();
     // A Canary takes charge of what is there already.
     objects.sort_by_key(|object| object["kind"] == "Canary");
-    if faults.is_empty() {
-        Ok(objects)
-    } else {
-        Err(Unusable(faults))
-    }
+    Ok(objects)
 }
 
 fn write_text(args: &SimulateArgs, scenario: &Scenario, tried: &[Tried]) -> io::Result<()> {
