@@ -167,6 +167,12 @@ pub enum Provider {
 }
 
 impl Provider {
+    /// Its name in manifests.
+    pub fn name(self) -> String {
+        let name = serde_json::to_value(self).unwrap_or_default();
+        name.as_str().unwrap_or_default().to_owned()
+    }
+
     /// All route APIs, in the order of their names.
     pub const ALL: [Self; 19] = [
         Self::Apisix,

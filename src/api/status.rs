@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{analysis::Severity, judge_status::JudgeStatus};
+use super::{analysis::Severity, canary::Provider, judge_status::JudgeStatus};
 
 /// Where a release stands.
 ///
@@ -85,6 +85,10 @@ pub struct CanaryStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
     pub run_time: Option<Timestamp>,
+    /// The route API by which the last release went. Users may be on the canary there: it is not
+    /// left before they are back, whatever `spec.provider` says meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Provider>,
     /// Whether the target was scaled to zero after the last release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaled_down: Option<bool>,

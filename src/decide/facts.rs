@@ -136,10 +136,12 @@ impl Facts {
             sticky: can.sticky && analysis.matches.as_ref().is_none_or(Vec::is_empty),
             strategy: steps::strategy(analysis, can),
             live: router.weights(&s.canary, &s.objects),
-            unsayable: router
-                .want(&s.canary, &route::Traffic::default(), &s.objects)
-                .err()
-                .map(|error| error.to_string()),
+            unsayable: next_provider(s)
+                .map(|next| moved(provider(s), next))
+                .or_else(|| {
+                    let wanted = router.want(&s.canary, &route::Traffic::default(), &s.objects);
+                    wanted.err().map(|error| error.to_string())
+                }),
             canary,
             canary_endpoints: endpoints(s, &format!("{apex}-canary"), Some(target)),
             canary_pods: endpoints(s, &format!("{apex}-canary"), None),
@@ -254,9 +256,26 @@ pub(super) fn router(s: &Snapshot) -> Result<Router, Obstacle> {
     Ok(router)
 }
 
-/// The route API that a Canary names, else the operator's.
+/// Why a release does not go on that began by another route API.
+fn moved(from: Provider, to: Provider) -> String {
+    format!(
+        "spec.provider was changed from {} to {} while users may be on the canary; take it back, \
+         or abort the release and the new one counts",
+        from.name(),
+        to.name()
+    )
+}
+
+/// The route API by which a Canary goes.
 pub(super) fn provider(s: &Snapshot) -> Provider {
-    s.canary.spec.provider.unwrap_or(s.settings.mesh_provider)
+    route::provider(&s.canary, s.settings.mesh_provider, &s.missing_apis)
+}
+
+/// The route API that a Canary names, else the operator's, where that is another one than it goes
+/// by.
+pub(super) fn next_provider(s: &Snapshot) -> Option<Provider> {
+    let named = s.canary.spec.provider.unwrap_or(s.settings.mesh_provider);
+    (named != provider(s)).then_some(named)
 }
 
 /// When a workload's time to become ready began: a canary's with its release, a primary's with

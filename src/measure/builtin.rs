@@ -40,7 +40,8 @@ impl MetricsOf {
     ///
     /// Where the operator's route API is Linkerd, its metrics are used whatever the Canary names.
     pub fn canary(canary: &Canary, settings: &Settings) -> Self {
-        let provider = match (canary.spec.provider, settings.mesh_provider) {
+        let before = canary.status.as_ref().and_then(|status| status.provider);
+        let provider = match (before.or(canary.spec.provider), settings.mesh_provider) {
             (_, Provider::Linkerd) => Provider::Linkerd,
             (named, default) => named.unwrap_or(default),
         };
@@ -52,10 +53,7 @@ impl MetricsOf {
 
     /// The name that events use: that of the route API, with `:service` for Services.
     pub fn name(self) -> String {
-        let name = serde_json::to_value(self.provider)
-            .ok()
-            .and_then(|name| name.as_str().map(str::to_owned))
-            .unwrap_or_default();
+        let name = self.provider.name();
         if self.service {
             format!("{name}:service")
         } else {

@@ -216,8 +216,9 @@ impl Observer {
             }
         };
         let rival = rival(&object, &canary, view);
+        let missing_apis = view.missing_apis();
         let mut objects = BTreeMap::new();
-        for key in self.keys(&canary, namespace) {
+        for key in self.keys(&canary, namespace, &missing_apis) {
             if let Some(object) = view.object(&key) {
                 objects.insert(key, object);
             }
@@ -282,20 +283,20 @@ impl Observer {
             })
             .collect();
         Some(Ok(Look {
-            rival,
-            providers,
+            canary,
             objects,
             slices,
             replica_sets,
             configs,
             templates,
-            missing_apis: view.missing_apis(),
-            canary,
+            providers,
+            missing_apis,
+            rival,
         }))
     }
 
     /// The objects around a Canary that have a fixed name.
-    fn keys(&self, canary: &Canary, namespace: &str) -> Vec<Key> {
+    fn keys(&self, canary: &Canary, namespace: &str, missing_apis: &BTreeSet<Kind>) -> Vec<Key> {
         let spec = &canary.spec;
         let kind = Kind::from(spec.target_ref.kind);
         let apex = spec.apex_name();
@@ -315,7 +316,7 @@ impl Observer {
                 format!("{}-primary", scaler.name),
             ));
         }
-        let provider = spec.provider.unwrap_or(self.settings.mesh_provider);
+        let provider = route::provider(canary, self.settings.mesh_provider, missing_apis);
         if let Ok(router) = route::router(provider) {
             keys.extend(router.keys(canary));
         }

@@ -19,7 +19,10 @@ mod tests;
 
 pub use request::{Forwarding, Request, Share};
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use kube::ResourceExt;
 use serde::Serialize;
@@ -27,7 +30,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{Canary, FLUX_DISABLED, Provider, service::Service},
-    object::{Key, Object, Owner, Want},
+    object::{Key, Kind, Object, Owner, Want},
 };
 
 /// Objects that exist, by key.
@@ -176,12 +179,26 @@ pub fn router(provider: Provider) -> Result<Router, RouteError> {
         | Provider::SmiV1Alpha2
         | Provider::SmiV1Alpha3
         | Provider::Traefik => Err(RouteError::Unsupported {
-            found: serde_json::to_value(provider)
-                .ok()
-                .and_then(|name| name.as_str().map(str::to_owned))
-                .unwrap_or_default(),
+            found: provider.name(),
         }),
     }
+}
+
+/// The route API by which a Canary goes: the one of its last release, while the cluster has that,
+/// else what it names, else the operator's.
+///
+/// INVARIANT: users who are on the canary by one route API are brought back by that one.
+pub fn provider(canary: &Canary, default: Provider, missing: &BTreeSet<Kind>) -> Provider {
+    let named = canary.spec.provider.unwrap_or(default);
+    let before = canary.status.as_ref().and_then(|status| status.provider);
+    // An API that is gone sends users nowhere.
+    let is_there = |before: &Provider| {
+        router(*before).is_ok_and(|router| {
+            let keys = router.keys(canary);
+            keys.iter().all(|key| !missing.contains(&key.kind))
+        })
+    };
+    before.filter(is_there).unwrap_or(named)
 }
 
 impl Router {

@@ -187,10 +187,9 @@ impl Metrics {
     pub fn new(mesh_provider: Provider) -> Self {
         let mut registry = Registry::default();
         let info = Family::<InfoLabels, Int>::default();
-        let provider = serde_json::to_value(mesh_provider).unwrap_or_default();
         info.get_or_create(&InfoLabels {
             version: env!("CARGO_PKG_VERSION"),
-            mesh_provider: provider.as_str().unwrap_or_default().to_owned(),
+            mesh_provider: mesh_provider.name(),
         })
         .set(1);
         registry.register("flagger_info", "Version and default route API", info);

@@ -581,6 +581,12 @@ fn around() -> Vec<Flow> {
     forgotten.acts.push(on(25, edit_canary(invalid)));
     // Nothing is scaled by a spec that is not valid.
     (forgotten.most, forgotten.pods) = (25, 2);
+    let mut moved = Flow::plain("another-route-api").ends(Phase::Failed);
+    moved.acts.extend([
+        on(25, edit_canary(json!({"spec": {"provider": "kubernetes"}}))),
+        after(30, Deed::Ask("abort")),
+    ]);
+    moved.most = 25;
     let mut late = Flow::plain("target-comes-late");
     let target = late.manifests.remove(0);
     late.acts.insert(
@@ -602,6 +608,7 @@ fn around() -> Vec<Flow> {
         grown,
         corrected,
         forgotten,
+        moved,
         late,
         rivals,
         neighbours("hanging-neighbour", Answer::Nothing),

@@ -9,7 +9,7 @@ use crate::{
 use super::super::{
     check::{self, Purpose, Verdict},
     draft::{Draft, retire_cookie},
-    facts::Facts,
+    facts::{Facts, next_provider, provider},
     notices,
     requests::Request,
     steps::Step,
@@ -26,6 +26,11 @@ pub(super) fn settled(s: &Snapshot, facts: &Facts, request: &mut Option<Request>
         } else if !broken_for_good(s, facts, &d.status) {
             return wake_for(facts, d);
         }
+    }
+    if next_provider(s).is_some() && facts.live.is_none_or(|live| live.canary == 0) {
+        // Users are off the canary by the route API before: the next look goes by the new one.
+        d.status.provider = None;
+        return;
     }
     if let Some(missing) = &facts.missing_config {
         return d.halt(missing);
@@ -161,6 +166,7 @@ pub(super) fn begin(s: &Snapshot, facts: &Facts, d: &mut Draft) {
     status.tracked_configs = Some(facts.configs.clone());
     status.started_time = Some(s.now);
     status.run_time = Some(s.now);
+    status.provider = Some(provider(s));
     status.next_check_time = None;
     status.primary_session_affinity_cookie = None;
     retire_cookie(status);
