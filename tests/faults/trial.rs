@@ -14,7 +14,7 @@ use haldane::{
 use serde_json::{Value, json};
 
 use crate::{
-    chaos::{Chaos, Fault},
+    chaos::{Chaos, Error, Fault},
     checker::{Checker, Violation},
     flow::{Act, Deed, Flow, GATE, Users, healthy},
 };
@@ -246,7 +246,18 @@ async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Tr
     let mut checker = Checker::new(flow);
     let mut people = People::new(flow);
     let mut written = (0, Duration::ZERO);
-    let rest = flow.drain + Duration::from_secs(45);
+    // A watch without an answer is asked for again after five minutes, and tells nothing before.
+    let hangs = |fault: &Fault| {
+        matches!(
+            fault,
+            Fault::Fail {
+                error: Error::Timeout,
+                ..
+            }
+        )
+    };
+    let patience = if faults.iter().any(hangs) { 330 } else { 45 };
+    let rest = flow.drain + Duration::from_secs(patience);
     let ended = |status: &Value, world: &World| {
         let phase = status["phase"].as_str().unwrap_or_default();
         if let Some(end) = flow.end {
