@@ -31,6 +31,8 @@ pub struct Plan {
     pub quiet: bool,
     /// How many of the effects take capacity from the canary.
     pub shrinks: usize,
+    /// Whether the status counts it against the canary that users find no pod of it.
+    pub unserved: bool,
     /// When to look again at the latest; `None`: when something that was looked at changes.
     pub wake: Option<Timestamp>,
 }

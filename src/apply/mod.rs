@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Client,
-    api::{Api, DynamicObject, Patch, PatchParams, PostParams},
+    api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 
@@ -198,6 +198,35 @@ impl Applier {
                 found.resource_version == *version
             })
             .await?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that users find no pod of the canary, before that is counted against it: the watch
+    /// of EndpointSlices may be late.
+    ///
+    /// # Errors
+    /// When they find one, or its EndpointSlices cannot be read; then the decision must not be
+    /// persisted.
+    pub async fn confirm_unserved(&self, s: &Snapshot) -> Result<(), ApplyError> {
+        let name = format!("{}-canary", s.canary.spec.apex_name());
+        let service = Key::new(Kind::Service, s.namespace(), name);
+        let slices = self.api(&Key::new(Kind::EndpointSlice, s.namespace(), ""));
+        let of_service = format!("{}={}", workload::SERVICE_NAME, service.name);
+        let of_service = ListParams::default().labels(&of_service);
+        let read = async { slices.list(&of_service).await };
+        let found = self
+            .write(
+                "list endpoints of",
+                &service,
+                "confirm that there are none",
+                read,
+            )
+            .await?;
+        let object = |slice| object_of(Kind::EndpointSlice, slice).map(Arc::new);
+        let found: Vec<_> = found.items.into_iter().filter_map(object).collect();
+        if workload::ready_endpoints(&found, |_| true) > 0 {
+            return Err(ApplyError::Changed { key: service });
         }
         Ok(())
     }

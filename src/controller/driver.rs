@@ -233,6 +233,9 @@ impl Driver {
             if changes_revision(&snapshot, status) {
                 self.applier.confirm_target(&snapshot).await?;
             }
+            if plan.unserved {
+                self.applier.confirm_unserved(&snapshot).await?;
+            }
             self.applier.write_status(&snapshot, status).await?;
             self.report_end(key, &snapshot, status.phase);
         }

@@ -3,12 +3,13 @@
 use std::{io, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use kube::{Client, Config};
+use kube::{Client, Config, client::ClientBuilder};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot},
     time::{interval, timeout},
 };
+use tower::timeout::TimeoutLayer;
 
 use super::{
     driver::{Decider, Driver, Parts},
@@ -24,9 +25,13 @@ use crate::{
     telemetry::{health::Health, metrics::Metrics, serve},
 };
 
+/// An answer that has not begun by then never will: the API server gives a request up after a
+/// minute, and begins to answer a watch at once. Lists and watches have no other limit.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(65);
+
 /// A connection that is silent for so long is dead. Longer than the 290 s after which the API server
-/// ends a watch; the list and the start of a watch have no other limit.
-pub const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);
+/// ends a watch.
+const SILENCE_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Why the operator stopped without being told to.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +66,8 @@ const GRACE: Duration = Duration::from_secs(10);
 /// # Errors
 /// When it cannot start, or loses the lead: another process must take its place.
 pub async fn run(options: RunOptions) -> Result<(), RunError> {
-    let client = connect(options.server.config().await?, ANSWER_TIMEOUT)?;
+    let config = options.server.config().await?;
+    let client = connect(config, ANSWER_TIMEOUT, SILENCE_TIMEOUT)?;
     let listener = serve::listen(options.port)
         .await
         .map_err(|source| RunError::Listen {
@@ -140,12 +146,13 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
 }
 
 /// A client whose requests end, also those that bring no time-out of their own.
-fn connect(mut config: Config, answer_timeout: Duration) -> Result<Client, kube::Error> {
+fn connect(mut config: Config, answer: Duration, silence: Duration) -> Result<Client, kube::Error> {
     // Every call has a time-out and a retry of its own, but for those of watches.
     config.default_retry = false;
-    config.read_timeout = Some(answer_timeout);
+    config.read_timeout = Some(silence);
     config.reset_reader_on_write = true;
-    Client::try_from(config)
+    let builder = ClientBuilder::try_from(config)?;
+    Ok(builder.with_layer(&TimeoutLayer::new(answer)).build())
 }
 
 /// Gate of `/readyz`: every watch has shown what exists.
@@ -257,22 +264,47 @@ fn listeners(notifier: Option<Notifier>, event_webhook: Option<Sensitive>) -> Li
 
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt;
     use k8s_openapi::api::core::v1::ConfigMap;
-    use kube::{Api, api::ListParams};
-    use tokio::net::TcpListener;
+    use kube::{
+        Api,
+        api::{ListParams, WatchParams},
+    };
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
 
     use super::*;
 
-    #[tokio::test]
-    async fn request_that_is_never_answered_ends() {
+    const SOON: Duration = Duration::from_millis(50);
+    const LATE: Duration = Duration::from_hours(1);
+    const WATCHDOG: Duration = Duration::from_mins(1);
+
+    /// A server that answers nothing by itself, and its client.
+    async fn silence(answer: Duration, silence: Duration) -> (TcpListener, Api<ConfigMap>) {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = server.local_addr().unwrap();
         let config = Config::new(format!("http://{address}").parse().unwrap());
-        let client = connect(config, Duration::from_millis(50)).unwrap();
-        let api: Api<ConfigMap> = Api::default_namespaced(client);
+        let client = connect(config, answer, silence).unwrap();
+        (server, Api::default_namespaced(client))
+    }
+
+    #[tokio::test]
+    async fn request_that_is_never_answered_ends() {
+        let (server, api) = silence(SOON, LATE).await;
         let list = tokio::spawn(async move { api.list(&ListParams::default()).await });
         let _silent = server.accept().await.unwrap();
-        let watchdog = Duration::from_mins(1);
-        assert!(timeout(watchdog, list).await.unwrap().unwrap().is_err());
+        assert!(timeout(WATCHDOG, list).await.unwrap().unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn watch_whose_connection_fell_silent_ends() {
+        let (server, api) = silence(LATE, SOON).await;
+        let watch = tokio::spawn(async move {
+            let mut events = api.watch(&WatchParams::default(), "0").await?.boxed();
+            events.next().await.transpose()
+        });
+        let (mut connection, _) = server.accept().await.unwrap();
+        let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        connection.write_all(head).await.unwrap();
+        assert!(timeout(WATCHDOG, watch).await.unwrap().unwrap().is_err());
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Draft {
     pub quiet: bool,
     /// See [`Plan::shrinks`](crate::plan::Plan::shrinks).
     pub shrinks: usize,
+    /// See [`Plan::unserved`](crate::plan::Plan::unserved).
+    pub unserved: bool,
     /// When to look again at the latest.
     pub wake: Option<Timestamp>,
     /// Sentence for the conditions when something is in the way without a phase of its own.
@@ -41,6 +43,7 @@ impl Draft {
             effects: Vec::new(),
             quiet: false,
             shrinks: 0,
+            unserved: false,
             wake: None,
             obstacle: None,
         }

@@ -138,6 +138,7 @@ fn finish(s: &Snapshot, mut d: Draft, mut effects: Vec<Effect>) -> Plan {
         notices: d.notices,
         quiet: d.quiet,
         shrinks: d.shrinks,
+        unserved: d.unserved,
         wake: d.wake,
     }
 }

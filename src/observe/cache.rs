@@ -13,7 +13,10 @@ use std::{
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, watch};
 
-use crate::object::{At, Json, Key, Kind, Object};
+use crate::{
+    object::{At, Json, Key, Kind, Object},
+    workload::SERVICE_NAME,
+};
 
 /// The key of a Canary.
 pub type CanaryKey = Key;
@@ -361,7 +364,7 @@ fn groups(object: &Object) -> Vec<Topic> {
     match object.key.kind {
         Kind::EndpointSlice => object
             .labels
-            .get("kubernetes.io/service-name")
+            .get(SERVICE_NAME)
             .map(|service| group(service.clone()))
             .into_iter()
             .collect(),
@@ -398,9 +401,7 @@ fn prune(mut object: Object) -> Object {
         Kind::EndpointSlice => {
             object.annotations.clear();
             object.owners.clear();
-            object
-                .labels
-                .retain(|key, _| key == "kubernetes.io/service-name");
+            object.labels.retain(|key, _| key == SERVICE_NAME);
             object.body = Json::warm(endpoints(&object.body.read()));
             object.generation = 0;
             object.resource_version.clear();
@@ -527,9 +528,7 @@ mod tests {
                 version,
                 json!({"endpoints": [{"conditions": {"ready": ready}}]}),
             );
-            slice
-                .labels
-                .insert("kubernetes.io/service-name".into(), "s".into());
+            slice.labels.insert(SERVICE_NAME.into(), "s".into());
             slice
         };
         let look = || cache.look(&canary(), |v| v.group(Kind::EndpointSlice, "n", "s").len());

@@ -60,7 +60,7 @@ impl View {
         for slice in server.list("discovery.k8s.io", "endpointslices", "") {
             let namespace = slice.namespace();
             let body = slice.value();
-            let service = body["metadata"]["labels"][controllers::SERVICE_NAME]
+            let service = body["metadata"]["labels"][crate::workload::SERVICE_NAME]
                 .as_str()
                 .unwrap_or_default();
             let ready = body["endpoints"]

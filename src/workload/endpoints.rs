@@ -7,6 +7,9 @@ use serde_json::Value;
 use super::{count, elements};
 use crate::object::Object;
 
+/// Label of an EndpointSlice that names its service.
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
 /// Annotation by which a Deployment numbers each ReplicaSet.
 const NUMBER: &str = "deployment.kubernetes.io/revision";
 

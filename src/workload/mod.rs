@@ -36,7 +36,7 @@ pub use configs::{
     ConfigRef, Copies, config_copy, config_refs, copy_name, copy_names, former_name, is_tracked,
     is_tracked_secret_type, rename_configs, tracked_key,
 };
-pub use endpoints::{current_replica_set, is_pod_of, ready_endpoints, ready_pods};
+pub use endpoints::{SERVICE_NAME, current_replica_set, is_pod_of, ready_endpoints, ready_pods};
 pub use owner::{adopts, is_only_of, owner};
 pub use primary::primary;
 pub use promotion::{carries, promotion, release_id, release_of, restoration, shared_revision};

@@ -4,7 +4,7 @@ use std::{cell::Cell, panic, sync::Arc, sync::Once, time::Duration};
 
 use haldane::{
     api::Phase,
-    controller::Decider,
+    controller::{ANSWER_TIMEOUT, Decider},
     route::Request,
     sim::{
         Answer, Options, World, behaviour::Behaviour, crash::EndState, run, server::DeleteOptions,
@@ -246,7 +246,7 @@ async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Tr
     let mut checker = Checker::new(flow);
     let mut people = People::new(flow);
     let mut written = (0, Duration::ZERO);
-    // A watch without an answer is asked for again after five minutes, and tells nothing before.
+    // A watch without an answer is asked for again after a minute, and tells nothing before.
     let hangs = |fault: &Fault| {
         matches!(
             fault,
@@ -256,8 +256,12 @@ async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Tr
             }
         )
     };
-    let patience = if faults.iter().any(hangs) { 330 } else { 45 };
-    let rest = flow.drain + Duration::from_secs(patience);
+    let hang = if faults.iter().any(hangs) {
+        ANSWER_TIMEOUT
+    } else {
+        Duration::ZERO
+    };
+    let rest = flow.drain + Duration::from_secs(45) + hang;
     let ended = |status: &Value, world: &World| {
         let phase = status["phase"].as_str().unwrap_or_default();
         if let Some(end) = flow.end {
@@ -291,7 +295,7 @@ async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Tr
                 let done = people.next.is_none() && quiet && ended(&status, world);
                 checker.violation.is_some() || done
             },
-            LIMIT + Duration::from_secs(20 * flow.lag),
+            LIMIT + Duration::from_secs(20 * flow.lag) + 5 * hang,
         )
         .await;
     checker.look(&world, &chaos, flow);

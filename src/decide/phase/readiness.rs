@@ -28,6 +28,7 @@ pub(super) fn wait_for_canary(s: &Snapshot, facts: &Facts, d: &mut Draft) {
     if exposed && facts.canary_pods == 0 {
         // Users are sent to a canary that cannot answer: a failed check, once an interval.
         if d.status.next_check_time.is_none_or(|due| due <= s.now) {
+            d.unserved = true;
             fail_check(
                 s,
                 d,

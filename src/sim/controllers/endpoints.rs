@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::{Map, Value, json};
 
 use super::{Controllers, items, owner_reference, replica_set::is_ready, text};
-use crate::sim::server::{DeleteOptions, Object};
+use crate::{
+    sim::server::{DeleteOptions, Object},
+    workload::SERVICE_NAME,
+};
 
 const SLICES: (&str, &str) = ("discovery.k8s.io", "endpointslices");
-
-/// Label that names a slice's Service.
-pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 impl Controllers {
     pub(super) fn endpoint_slices(&mut self) {

@@ -14,7 +14,6 @@ mod pods;
 mod replica_set;
 
 pub use autoscalers::{Busy, Measured};
-pub use endpoints::SERVICE_NAME;
 pub use gateways::{Acceptance, is_refused};
 
 use std::{
