@@ -122,12 +122,10 @@ impl Applier {
     /// # Errors
     /// When it could not be written; then no effect may follow.
     pub async fn write_status(&self, s: &Snapshot, next: &CanaryStatus) -> Result<(), ApplyError> {
-        let before = s.canary.status.clone().unwrap_or_default();
         let value = |status: &CanaryStatus| serde_json::to_value(status).unwrap_or_default();
-        let change = if s.canary.status.is_some() {
-            merge_diff(&value(&before), &value(next)).unwrap_or_else(|| json!({}))
-        } else {
-            value(next)
+        let change = match &s.canary.status {
+            Some(before) => merge_diff(&value(before), &value(next)).unwrap_or_else(|| json!({})),
+            None => value(next),
         };
         let key = Key::new(Kind::Canary, s.namespace(), s.name());
         let precondition = Precondition {

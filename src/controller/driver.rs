@@ -230,19 +230,28 @@ impl Driver {
             }
         }
         if let Some(status) = &plan.status {
-            if changes_revision(&snapshot, status) {
-                self.applier.confirm_target(&snapshot).await?;
-            }
-            if plan.unserved {
-                self.applier.confirm_unserved(&snapshot).await?;
-            }
-            self.applier.write_status(&snapshot, status).await?;
+            let persist = async {
+                if changes_revision(&snapshot, status) {
+                    self.applier.confirm_target(&snapshot).await?;
+                }
+                if plan.unserved {
+                    self.applier.confirm_unserved(&snapshot).await?;
+                }
+                self.applier.write_status(&snapshot, status).await
+            };
+            // Requests are large, and most looks make none: they are not part of each look.
+            Box::pin(persist).await?;
             self.report_end(key, &snapshot, status.phase);
         }
         self.tell(&snapshot, &plan, now, state);
-        let carried_out = match self.applier.confirm(&snapshot, &plan).await {
-            Ok(()) => self.applier.carry_out(&plan).await,
-            Err(error) => Err(error),
+        let carried_out = if plan.writes() > 0 {
+            let carry_out = async {
+                self.applier.confirm(&snapshot, &plan).await?;
+                self.applier.carry_out(&plan).await
+            };
+            Box::pin(carry_out).await
+        } else {
+            Ok(())
         };
         // Measuring depends on no write: questions are asked also while the API server balks.
         for effect in &plan.effects {

@@ -150,14 +150,3 @@ fn summary(phase: Phase, weight: i32) -> String {
         Phase::Terminating | Phase::Terminated => "The Canary is being deleted.".to_owned(),
     }
 }
-
-/// Whether two statuses say the same, whenever they said it.
-pub(super) fn same(a: &CanaryStatus, b: &CanaryStatus) -> bool {
-    let timeless = |status: &CanaryStatus| {
-        let mut status = status.clone();
-        status.last_transition_time = None;
-        status.notices = None;
-        status
-    };
-    timeless(a) == timeless(b)
-}

@@ -138,10 +138,7 @@ impl Facts {
             live: router.weights(&s.canary, &s.objects),
             unsayable: next_provider(s)
                 .map(|next| moved(provider(s), next))
-                .or_else(|| {
-                    let wanted = router.want(&s.canary, &route::Traffic::default(), &s.objects);
-                    wanted.err().map(|error| error.to_string())
-                }),
+                .or_else(|| Some(router.check(&s.canary).err()?.to_string())),
             canary,
             canary_endpoints: endpoints(s, &format!("{apex}-canary"), Some(target)),
             canary_pods: endpoints(s, &format!("{apex}-canary"), None),

@@ -22,7 +22,7 @@ mod terminate;
 mod world;
 
 use crate::{
-    api::{Phase, validation},
+    api::{CanaryStatus, Phase, validation},
     observe::Snapshot,
     plan::{Effect, Plan},
 };
@@ -127,8 +127,14 @@ fn finish(s: &Snapshot, mut d: Draft, mut effects: Vec<Effect>) -> Plan {
         }
     }
     conditions::set(s, &mut d.status, d.obstacle.as_ref());
-    let before = s.canary.status.clone().unwrap_or_default();
-    let changed = !conditions::same(&before, &d.status);
+    // What was told last, and when, is no news.
+    let before = s.canary.status.as_ref();
+    d.status.last_transition_time = before.and_then(|before| before.last_transition_time);
+    d.status.notices = before.and_then(|before| before.notices.clone());
+    let changed = match before {
+        Some(before) => d.status != *before,
+        None => d.status != CanaryStatus::default(),
+    };
     d.status.notices = Some(d.notices.clone()).filter(|n| !n.is_empty());
     d.status.last_transition_time = Some(conditions::stamp(s.now));
     effects.append(&mut d.effects);

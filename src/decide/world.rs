@@ -102,10 +102,10 @@ pub(super) fn converge(
     in_place: bool,
     effects: &mut Vec<Effect>,
 ) -> Result<(), Obstacle> {
-    let status = d.status.clone();
+    let status = &d.status;
     let users_on_route = status.phase != Phase::New
         && (status.phase != Phase::Initializing || facts.primary_takes_traffic());
-    let wanted = wanted_traffic(s, facts, &status);
+    let wanted = wanted_traffic(s, facts, status);
     let leaves = facts
         .live
         .is_some_and(|live| live.canary > wanted.canary_weight);
@@ -117,11 +117,11 @@ pub(super) fn converge(
     {
         effects.extend(route_effects(s, facts.router, traffic));
     }
-    back_services(s, facts, &status, effects)?;
-    create_primary(s, facts, &status, effects)?;
-    promote_primary(s, facts, &status, effects)?;
-    restore_primary(s, facts, &status, effects);
-    scale(s, facts, &status, d, effects);
+    back_services(s, facts, &d.status, effects)?;
+    create_primary(s, facts, &d.status, effects)?;
+    promote_primary(s, facts, &d.status, effects)?;
+    restore_primary(s, facts, &d.status, effects);
+    scale(s, facts, d, effects);
     if users_on_route && !in_place {
         // Somebody may have pointed the apex at the target: users stay there while they would
         // find no pods at the primary.
@@ -138,7 +138,7 @@ pub(super) fn converge(
             message: message.clone(),
         });
     }
-    scalers(s, facts, &status, effects)
+    scalers(s, facts, &d.status, effects)
 }
 
 fn obstacle(error: &WorkloadError) -> Obstacle {
@@ -353,14 +353,9 @@ fn restore_primary(s: &Snapshot, facts: &Facts, status: &CanaryStatus, effects: 
 }
 
 /// The target's size: up while it is released, down when its traffic has left.
-fn scale(
-    s: &Snapshot,
-    facts: &Facts,
-    status: &CanaryStatus,
-    d: &mut Draft,
-    effects: &mut Vec<Effect>,
-) {
+fn scale(s: &Snapshot, facts: &Facts, d: &mut Draft, effects: &mut Vec<Effect>) {
     let target = &facts.target;
+    let status = &d.status;
     // A missing autoscaler is reported by `scalers`; the target's size does not wait for it.
     let scaler = scaler(s).ok().flatten();
     match status.phase {

@@ -15,7 +15,8 @@ use sha2::{Digest, Sha256};
 pub struct Json(Arc<Kept>);
 
 struct Kept {
-    text: Box<str>,
+    /// Rendered when somebody asks for it, or the value is let go.
+    text: OnceLock<Box<str>>,
     value: Mutex<Held>,
     /// What was made of the text before.
     derived: OnceLock<Box<str>>,
@@ -32,19 +33,17 @@ enum Held {
 impl Json {
     /// The text of a value. Keys come out sorted, as `serde_json`'s map is a `BTreeMap`.
     pub fn of(value: &Value) -> Self {
-        Self::with(value, Held::Cold(Weak::new()))
+        Self::with(OnceLock::from(rendered(value)), Held::Cold(Weak::new()))
     }
 
     /// The text of a value that is soon read again, and holds it until [`Json::let_go`].
     pub fn warm(value: Value) -> Self {
-        let value = Arc::new(value);
-        Self::with(&value, Held::Warm(Arc::clone(&value)))
+        Self::with(OnceLock::new(), Held::Warm(Arc::new(value)))
     }
 
-    fn with(value: &Value, held: Held) -> Self {
+    fn with(text: OnceLock<Box<str>>, held: Held) -> Self {
         Self(Arc::new(Kept {
-            // Into bytes, not by a formatter: this is done for every object that is seen.
-            text: serde_json::to_string(value).unwrap_or_default().into(),
+            text,
             value: Mutex::new(held),
             derived: OnceLock::new(),
         }))
@@ -53,6 +52,8 @@ impl Json {
     /// The value that it was made of, from now on held by the caller alone. `None` when it was let
     /// go before.
     pub fn let_go(&self) -> Option<Arc<Value>> {
+        // INVARIANT: there is a text wherever the value may be gone.
+        self.as_str();
         let mut held = self.held();
         let Held::Warm(value) = &*held else {
             return None;
@@ -84,7 +85,7 @@ impl Json {
             return value;
         }
         // The text came from a value; `Null` cannot happen.
-        let value = Arc::new(serde_json::from_str(&self.0.text).unwrap_or_default());
+        let value = Arc::new(serde_json::from_str(self.as_str()).unwrap_or_default());
         *held = Held::Cold(Arc::downgrade(&value));
         value
     }
@@ -96,7 +97,7 @@ impl Json {
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0.text
+        self.0.text.get_or_init(|| rendered(&self.read()))
     }
 
     /// First `bytes` bytes of the text's SHA-256, in hexadecimal.
@@ -111,9 +112,14 @@ impl fmt::Debug for Json {
     }
 }
 
+/// Into bytes, not by a formatter: this is done for every object that is seen.
+fn rendered(value: &Value) -> Box<str> {
+    serde_json::to_string(value).unwrap_or_default().into()
+}
+
 impl PartialEq for Json {
     fn eq(&self, other: &Self) -> bool {
-        self.as_str() == other.as_str()
+        Arc::ptr_eq(&self.0, &other.0) || self.as_str() == other.as_str()
     }
 }
 
@@ -146,19 +152,30 @@ pub trait At {
 
 impl At for Value {
     fn at(&self, pointer: &str) -> Option<&Value> {
-        let mut names = pointer.split('/');
-        if names.next() != Some("") {
-            return None;
+        let (mut value, mut rest) = (self, pointer);
+        while !rest.is_empty() {
+            let names = rest.strip_prefix('/')?;
+            // Byte by byte: names are so short that no search for a character pays.
+            let end = names.bytes().position(|byte| byte == b'/');
+            let (name, after) = names.split_at(end.unwrap_or(names.len()));
+            value = match value {
+                Self::Object(fields) if name.bytes().any(|byte| byte == b'~') => {
+                    fields.get(&name.replace("~1", "/").replace("~0", "~"))?
+                }
+                Self::Object(fields) => fields.get(name)?,
+                Self::Array(elements) => elements.get(name.parse::<usize>().ok()?)?,
+                Self::Null | Self::Bool(_) | Self::Number(_) | Self::String(_) => return None,
+            };
+            rest = after;
         }
-        names.try_fold(self, |value, name| match value {
-            Self::Object(fields) if name.contains('~') => {
-                fields.get(&name.replace("~1", "/").replace("~0", "~"))
-            }
-            Self::Object(fields) => fields.get(name),
-            Self::Array(elements) => elements.get(name.parse::<usize>().ok()?),
-            Self::Null | Self::Bool(_) | Self::Number(_) | Self::String(_) => None,
-        })
+        Some(value)
     }
+}
+
+/// An object of these fields. They are moved into it; `json!` copies every value that it is given.
+pub fn map_of<const N: usize>(fields: [(&str, Value); N]) -> Value {
+    let fields = fields.map(|(name, value)| (name.to_owned(), value));
+    Value::Object(Map::from_iter(fields))
 }
 
 /// First `bytes` bytes of the SHA-256 of `data`, in hexadecimal.

@@ -7,7 +7,7 @@ mod kind;
 mod raw;
 mod want;
 
-pub use json::{At, Json, digest, merge_diff};
+pub use json::{At, Json, digest, map_of, merge_diff};
 pub use kind::{Kind, Scope};
 pub use raw::Raw;
 pub use want::Want;

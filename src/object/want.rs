@@ -80,7 +80,8 @@ impl Want {
     pub fn patch(&self, existing: &Object) -> Option<Value> {
         let observed = existing.body.read();
         let mut patch = Map::new();
-        if let Some(Value::Object(change)) = self.change("", &observed, &self.body) {
+        if let Some(Value::Object(change)) = self.change(&mut String::new(), &observed, &self.body)
+        {
             patch = change;
         }
         let mut metadata = Map::new();
@@ -103,22 +104,25 @@ impl Want {
         (!patch.is_empty()).then_some(Value::Object(patch))
     }
 
-    fn change(&self, pointer: &str, found: &Value, wanted: &Value) -> Option<Value> {
+    /// The change below a pointer, which is the same afterwards.
+    fn change(&self, pointer: &mut String, found: &Value, wanted: &Value) -> Option<Value> {
         let Value::Object(fields) = wanted else {
             return (found != wanted).then(|| wanted.clone());
         };
-        if self.exact.contains(&pointer) || !found.is_object() {
+        if self.exact.contains(&pointer.as_str()) || !found.is_object() {
             return merge_diff(found, wanted);
         }
         let mut patch = Map::new();
         for (key, value) in fields {
-            let below = format!("{pointer}/{key}");
+            let above = pointer.len();
+            pointer.extend(["/", key]);
             let change = match (found.get(key), value) {
                 // An explicit null asks for the field's absence.
                 (None, Value::Null) => None,
                 (None, _) => Some(value.clone()),
-                (Some(current), _) => self.change(&below, current, value),
+                (Some(current), _) => self.change(pointer, current, value),
             };
+            pointer.truncate(above);
             if let Some(change) = change {
                 patch.insert(key.clone(), change);
             }

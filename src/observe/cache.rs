@@ -113,7 +113,7 @@ impl Cache {
         let body = object.body.clone();
         let mut inner = self.lock();
         if let Some(cached) = inner.objects.get(&object.key)
-            && (**cached == object || !is_news(cached))
+            && (!is_news(cached) || **cached == object)
         {
             return;
         }

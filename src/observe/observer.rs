@@ -12,10 +12,11 @@ use kube::{
     api::{Api, DynamicObject},
     core::ObjectMeta,
 };
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    api::{AlertProvider, Canary, CanaryStatus, MetricTemplate},
+    api::{AlertProvider, Canary, CanarySpec, CanaryStatus, MetricTemplate},
     measure::metrics::template_key,
     object::{Key, Kind, Object},
     route,
@@ -161,7 +162,7 @@ impl Observer {
         let mut configs = BTreeMap::new();
         for object in look.configs {
             let checksum = if workload::is_tracked(&self.settings, &object) {
-                self.checksum(&object).await?
+                Box::pin(self.checksum(&object)).await?
             } else {
                 None
             };
@@ -421,9 +422,9 @@ fn rival(object: &Object, canary: &Canary, view: &mut View) -> Option<String> {
 /// # Errors
 /// When the object is not a Canary that the schema allows.
 pub fn canary(object: &Object) -> Result<Canary, serde_json::Error> {
-    let mut body = object.body.value();
-    let spec = serde_json::from_value(body["spec"].take())?;
-    let status: Option<CanaryStatus> = serde_json::from_value(body["status"].take())?;
+    let body = object.body.read();
+    let spec = CanarySpec::deserialize(&body["spec"])?;
+    let status = Option::<CanaryStatus>::deserialize(&body["status"])?;
     Ok(Canary {
         metadata: metadata(object),
         spec,

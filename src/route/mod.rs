@@ -26,11 +26,11 @@ use std::{
 
 use kube::ResourceExt;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     api::{Canary, FLUX_DISABLED, Provider, service::Service},
-    object::{Key, Kind, Object, Owner, Want},
+    object::{Key, Kind, Object, Owner, Want, map_of},
 };
 
 /// Objects that exist, by key.
@@ -245,6 +245,18 @@ impl Router {
         }
     }
 
+    /// Whether the Canary's spec describes a route: whether there is one to [`want`](Self::want).
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn check(self, canary: &Canary) -> Result<(), RouteError> {
+        match self {
+            Self::Istio => istio::check(canary),
+            Self::Gateway => gateway::check(canary),
+            Self::Kubernetes => Ok(()),
+        }
+    }
+
     /// The live route with the canary's weight as wanted and all else as it is: for a rollback
     /// while the Canary's spec describes no route. `None` when no live route names the canary.
     pub fn reweigh(self, canary: &Canary, traffic: &Traffic, observed: &Observed) -> Option<Want> {
@@ -324,8 +336,8 @@ fn service(canary: &Canary) -> Result<&Service, RouteError> {
 
 /// The wanted route object, with the metadata of the apex service and the annotations that keep
 /// Flux from reverting it.
-fn wanted_route(key: Key, spec: &Value, service: &Service) -> Want {
-    let mut route = Want::new(key, json!({ "spec": spec }));
+fn wanted_route(key: Key, spec: Value, service: &Service) -> Want {
+    let mut route = Want::new(key, map_of([("spec", spec)]));
     let apex = service.apex.clone().unwrap_or_default();
     route.labels = apex.labels.unwrap_or_default();
     route.annotations = apex.annotations.unwrap_or_default();

@@ -45,11 +45,12 @@ pub struct Meter {
 impl Meter {
     /// Counters at zero.
     pub fn new(subject: &Subject, prometheus: &mut Prometheus) -> Self {
-        let labels = |name: &str, more: &[(&str, &str)]| -> Labels {
-            let all = [("__name__", name), ("job", "kubernetes-pods")];
-            all.iter()
-                .chain(more)
-                .map(|(label, value)| ((*label).to_owned(), (*value).to_owned()))
+        // Names and values are shared: a pod has many series, and most of their labels are the same.
+        let base = |more: &[(&str, &str)]| -> Labels {
+            let all = [("job", "kubernetes-pods")];
+            let pairs = all.iter().chain(more);
+            pairs
+                .map(|(label, value)| ((*label).into(), (*value).into()))
                 .collect()
         };
         let Subject {
@@ -58,57 +59,57 @@ impl Meter {
             workload,
             app,
         } = subject;
-        let istio = [
+        let istio = base(&[
             ("reporter", "destination"),
             ("destination_workload_namespace", namespace),
             ("destination_workload", workload),
             ("pod", pod),
-        ];
-        let kubernetes = [
-            ("kubernetes_namespace", namespace.as_str()),
+        ]);
+        let kubernetes = base(&[
+            ("kubernetes_namespace", namespace),
             ("kubernetes_pod_name", pod),
             ("app", app),
-        ];
-        let plain = [
-            ("namespace", namespace.as_str()),
+        ]);
+        let plain = base(&[
+            ("namespace", namespace),
             ("pod", pod),
             ("app", app),
             ("path", PATH),
-        ];
+        ]);
+        let mut add = |base: &Labels, name: &str, more: Option<(&str, &str)>| {
+            let mut labels = base.clone();
+            let named = [("__name__", name)].into_iter().chain(more);
+            labels.extend(named.map(|(label, value)| (label.into(), value.into())));
+            prometheus.add(labels)
+        };
         let code_series = CODES.map(|code| {
             let code = code.to_string();
-            let with = |base: &[(&'static str, &str)], label: &'static str, name: &str| {
-                let mut all: Vec<(&str, &str)> = base.to_vec();
-                all.push((label, &code));
-                labels(name, &all)
-            };
             [
-                with(&istio, "response_code", "istio_requests_total"),
-                with(&kubernetes, "status", "http_request_duration_seconds_count"),
-                with(&plain, "status", "http_requests_total"),
+                (&istio, "response_code", "istio_requests_total"),
+                (&kubernetes, "status", "http_request_duration_seconds_count"),
+                (&plain, "status", "http_requests_total"),
             ]
-            .map(|labels| prometheus.add(labels))
+            .map(|(base, label, name)| add(base, name, Some((label, &code))))
             .to_vec()
         });
         let bounds = BOUNDS.iter().map(|bound| Some(*bound)).chain([None]);
         let bucket_series = bounds
             .map(|bound| {
-                let text = |scale: f64| {
-                    bound.map_or_else(|| "+Inf".to_owned(), |b| (b * scale).to_string())
-                };
-                let (ms, seconds) = (text(1.0), text(0.001));
-                let mut of_istio = istio.to_vec();
-                of_istio.push(("le", &ms));
-                let mut of_kubernetes = kubernetes.to_vec();
-                of_kubernetes.push(("le", &seconds));
                 [
-                    labels("istio_request_duration_milliseconds_bucket", &of_istio),
-                    labels("http_request_duration_seconds_bucket", &of_kubernetes),
+                    (&istio, 1.0, "istio_request_duration_milliseconds_bucket"),
+                    (&kubernetes, 0.001, "http_request_duration_seconds_bucket"),
                 ]
-                .map(|labels| prometheus.add(labels))
+                .map(|(base, scale, name)| {
+                    let bound = bound.map(|bound| (bound * scale).to_string());
+                    let bound = bound.as_deref().unwrap_or("+Inf");
+                    add(base, name, Some(("le", bound)))
+                })
             })
             .collect();
-        let name = "istio_request_duration_milliseconds";
+        let [istio_sum, istio_count] = ["sum", "count"].map(|of| {
+            let name = format!("istio_request_duration_milliseconds_{of}");
+            add(&istio, &name, None)
+        });
         Self {
             codes: [0; CODES.len()],
             seen: 0,
@@ -117,13 +118,13 @@ impl Meter {
             code_series,
             bucket_series,
             time_series: [
-                (prometheus.add(labels(&format!("{name}_sum"), &istio)), 1.0),
+                (istio_sum, 1.0),
                 (
-                    prometheus.add(labels("http_request_duration_seconds_sum", &kubernetes)),
+                    add(&kubernetes, "http_request_duration_seconds_sum", None),
                     0.001,
                 ),
             ],
-            count_series: prometheus.add(labels(&format!("{name}_count"), &istio)),
+            count_series: istio_count,
         }
     }
 

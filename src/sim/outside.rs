@@ -162,7 +162,12 @@ impl Surroundings {
             Ok(Value::Scalar(value)) => Ok(vec![sample(BTreeMap::new(), value)]),
             Ok(Value::Vector(vector)) => Ok(vector
                 .into_iter()
-                .map(|(labels, value)| sample(labels, value))
+                .map(|(labels, value)| {
+                    let labels = labels.into_iter();
+                    let labels =
+                        labels.map(|(label, value)| (label.to_string(), value.to_string()));
+                    sample(labels.collect(), value)
+                })
                 .collect()),
             Ok(Value::Ranges) => Err(QueryError::Ranges),
             Err(error) => {

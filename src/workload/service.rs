@@ -17,7 +17,7 @@ use crate::{
         Canary, FLUX_DISABLED,
         service::{CustomMetadata, Service, UnmanagedMetadata},
     },
-    object::{At, Key, Kind, Object, Want, merge_diff},
+    object::{At, Key, Kind, Object, Want, map_of, merge_diff},
     settings::Settings,
 };
 
@@ -118,9 +118,13 @@ impl Build<'_> {
             |existing| ports::reconciled(&self.ports, existing, ours),
         );
         let key = Key::new(Kind::Service, self.namespace, name);
-        let mut want = Want::new(key, json!({"spec": {"ports": ports, "selector": selector}}));
+        let spec = map_of([
+            ("ports", Value::Array(ports)),
+            ("selector", json!(selector)),
+        ]);
+        let mut want = Want::new(key, map_of([("spec", spec)]));
         want.exact.push("/spec/selector");
-        want.initial = json!({ "spec": self.initial() });
+        want.initial = map_of([("spec", self.initial())]);
         want.owner = Some(owner(self.canary));
         if ours {
             want.labels = metadata.and_then(|m| m.labels.clone()).unwrap_or_default();

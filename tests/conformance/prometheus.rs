@@ -97,14 +97,14 @@ fn series() -> Vec<(String, Vec<Option<f64>>)> {
 /// Name and labels of `name{label="value",…}`.
 fn labels(text: &str) -> Labels {
     let (name, rest) = text.split_once('{').unwrap();
-    let named = (!name.is_empty()).then(|| ("__name__".to_owned(), name.to_owned()));
+    let named = (!name.is_empty()).then(|| ("__name__".into(), name.into()));
     let pairs = rest
         .trim_end_matches('}')
         .split(',')
         .filter(|pair| !pair.is_empty());
     let pairs = pairs.map(|pair| {
         let (label, value) = pair.split_once('=').unwrap();
-        (label.trim().to_owned(), value.trim_matches('"').to_owned())
+        (label.trim().into(), value.trim_matches('"').into())
     });
     named.into_iter().chain(pairs).collect()
 }

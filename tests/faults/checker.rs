@@ -13,7 +13,7 @@ use haldane::{
         World,
         server::{Action, Change, Object},
     },
-    workload,
+    workload::{self, SERVICE_NAME},
 };
 use serde_json::{Value, json};
 
@@ -233,11 +233,11 @@ impl Checker {
     }
 
     fn ready(&self, service: &str, wanted: Option<&str>) -> usize {
-        let slices = self.objects.iter().filter(|((plural, _), slice)| {
-            plural == "endpointslices"
-                && slice.value()["metadata"]["labels"]["kubernetes.io/service-name"] == service
-        });
-        slices
+        let first = ("endpointslices".to_owned(), String::new());
+        self.objects
+            .range(first..)
+            .take_while(|((plural, _), _)| plural == "endpointslices")
+            .filter(|(_, slice)| slice.value()["metadata"]["labels"][SERVICE_NAME] == service)
             .flat_map(|(_, slice)| slice.value()["endpoints"].as_array().into_iter().flatten())
             .filter(|endpoint| endpoint["conditions"]["ready"] == true)
             .filter(|endpoint| {
@@ -332,11 +332,16 @@ impl Checker {
         }
         let kinds = [Kind::Deployment, Kind::DaemonSet];
         let kind = kinds.into_iter().find(|kind| kind.names().3 == plural);
-        let generation = |object: &Object| object.value()["metadata"]["generation"].clone();
+        let generation = |object: &Object| object.value()["metadata"]["generation"].as_i64();
         let is_other = change
             .previous
             .as_ref()
             .is_none_or(|before| generation(before) != generation(&change.object));
+        let is_status = kind.is_some() && !is_other && change.action == Action::Modified;
+        if is_status && !by_operator {
+            // No invariant is about it.
+            return;
+        }
         if let Some(kind) = kind
             && name == "shop"
             && is_other
@@ -352,12 +357,14 @@ impl Checker {
             let said = (world.elapsed(), new.phase().to_owned(), new.weight());
             self.story.push(said);
         }
-        // A write that comes late may begin a release too: what follows is counted from it.
-        if !self.leaving {
-            self.runs(world, flow, &old, &new);
-        }
-        if !chaos.came_late(change.revision) {
-            self.judge(world, flow, &old, &new);
+        if old != new {
+            // A write that comes late may begin a release too: what follows is counted from it.
+            if !self.leaving {
+                self.runs(world, flow, &old, &new);
+            }
+            if !chaos.came_late(change.revision) {
+                self.judge(world, flow, &old, &new);
+            }
         }
         self.neighbours(world, plural, name);
         if by_operator {

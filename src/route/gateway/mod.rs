@@ -42,6 +42,10 @@ pub(super) fn key(canary: &Canary) -> Key {
     Key::new(Kind::HttpRoute, &names.namespace, &names.apex)
 }
 
+pub(super) fn check(canary: &Canary) -> Result<(), RouteError> {
+    http_route::spec(canary, service(canary)?, &Traffic::default()).map(drop)
+}
+
 pub(super) fn want(
     canary: &Canary,
     traffic: &Traffic,
@@ -49,7 +53,7 @@ pub(super) fn want(
 ) -> Result<Want, RouteError> {
     let service = service(canary)?;
     let spec = http_route::spec(canary, service, traffic)?;
-    let mut route = wanted_route(key(canary), &spec, service);
+    let mut route = wanted_route(key(canary), spec, service);
     route.owner = super::owner(canary);
     if let Some(existing) = observed.get(&route.key)
         && live_weights(canary, existing).is_none()

@@ -61,7 +61,7 @@ pub(super) fn want(
         analysis: &canary.spec.analysis,
         traffic,
     })?;
-    let mut route = wanted_route(route_key(&names), &spec, service);
+    let mut route = wanted_route(route_key(&names), spec, service);
     if let Some(existing) = observed.get(&route.key)
         && live_weights(&names, existing).is_none()
     {
@@ -76,6 +76,10 @@ pub(super) fn want(
         want.owner = super::owner(canary);
     }
     Ok(wants)
+}
+
+pub(super) fn check(canary: &Canary) -> Result<(), RouteError> {
+    virtual_service::attachment(&Names::of(canary), service(canary)?).map(drop)
 }
 
 fn destination(names: &Names, host: &str, service: &Service) -> Want {

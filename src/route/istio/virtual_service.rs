@@ -9,6 +9,7 @@ use crate::{
         Analysis,
         service::{Rewrite, Service},
     },
+    object::map_of,
     route::{
         Names, RouteError, Traffic,
         rules::{Rule, rules},
@@ -26,7 +27,7 @@ pub(super) struct Route<'a> {
 /// The fields of the spec that are ours. `null` asks for a field's absence; `tls`, `exportTo` and
 /// what else somebody may have set stay.
 pub(super) fn spec(route: &Route) -> Result<Value, RouteError> {
-    let (hosts, gateways) = route.attachment()?;
+    let (hosts, gateways) = attachment(route.names, route.service)?;
     let (http, tcp) = if route.service.is_tcp() {
         (Value::Null, json!([route.tcp_rule()]))
     } else {
@@ -34,39 +35,41 @@ pub(super) fn spec(route: &Route) -> Result<Value, RouteError> {
         let http = rules.iter().map(|rule| route.http_rule(rule)).collect();
         (http, Value::Null)
     };
-    Ok(json!({ "hosts": hosts, "gateways": gateways, "http": http, "tcp": tcp }))
+    Ok(map_of([
+        ("hosts", hosts),
+        ("gateways", gateways),
+        ("http", http),
+        ("tcp", tcp),
+    ]))
+}
+
+/// Hosts and gateways; a delegate has neither.
+pub(super) fn attachment(names: &Names, service: &Service) -> Result<(Value, Value), RouteError> {
+    let mut hosts = service.hosts.clone().unwrap_or_default();
+    let mut gateways = service.gateways.clone().unwrap_or_default();
+    if delegates(service) {
+        return if hosts.is_empty() && gateways.is_empty() {
+            Ok((Value::Null, Value::Null))
+        } else {
+            Err(RouteError::Delegation {
+                route: format!("{}.{}", names.apex, names.namespace),
+            })
+        };
+    }
+    if !hosts.iter().any(|host| *host == names.apex || host == "*") {
+        hosts.push(names.apex.clone());
+    }
+    if gateways.is_empty() {
+        gateways.push("mesh".to_owned());
+    }
+    Ok((json!(hosts), json!(gateways)))
+}
+
+fn delegates(service: &Service) -> bool {
+    service.delegation.unwrap_or_default()
 }
 
 impl Route<'_> {
-    /// Hosts and gateways; a delegate has neither.
-    fn attachment(&self) -> Result<(Value, Value), RouteError> {
-        let mut hosts = self.service.hosts.clone().unwrap_or_default();
-        let mut gateways = self.service.gateways.clone().unwrap_or_default();
-        if self.delegates() {
-            return if hosts.is_empty() && gateways.is_empty() {
-                Ok((Value::Null, Value::Null))
-            } else {
-                Err(RouteError::Delegation {
-                    route: format!("{}.{}", self.names.apex, self.names.namespace),
-                })
-            };
-        }
-        if !hosts
-            .iter()
-            .any(|host| *host == self.names.apex || host == "*")
-        {
-            hosts.push(self.names.apex.clone());
-        }
-        if gateways.is_empty() {
-            gateways.push("mesh".to_owned());
-        }
-        Ok((json!(hosts), json!(gateways)))
-    }
-
-    fn delegates(&self) -> bool {
-        self.service.delegation.unwrap_or_default()
-    }
-
     /// One rule, with all that the service says of requests.
     fn http_rule(&self, wanted: &Rule) -> Value {
         let service = self.service;
@@ -131,14 +134,14 @@ impl Route<'_> {
     }
 
     fn destination(&self, host: &str, weight: i32) -> Value {
-        json!({ "destination": self.host(host), "weight": weight })
+        map_of([("destination", self.host(host)), ("weight", json!(weight))])
     }
 
     /// A destination's host; with the port where a gateway could not know which one is meant.
     fn host(&self, host: &str) -> Value {
         let gateways = self.service.gateways.as_deref().unwrap_or_default();
         let outside = gateways.first().is_some_and(|first| first != "mesh");
-        if self.service.port_discovery.unwrap_or_default() && (outside || self.delegates()) {
+        if self.service.port_discovery.unwrap_or_default() && (outside || delegates(self.service)) {
             json!({ "host": host, "port": { "number": self.service.port } })
         } else {
             json!({ "host": host })

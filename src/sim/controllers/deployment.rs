@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Controllers, condition, integer, next_condition, owner_reference, text};
 use crate::{
-    object::Json,
+    object::{Json, map_of},
     sim::server::{DeleteOptions, Object},
 };
 
@@ -244,18 +244,16 @@ impl Controllers {
         } else {
             ("False", "MinimumReplicasUnavailable", "does not have")
         };
-        let mut status = json!({
-            "observedGeneration": body["metadata"]["generation"],
-            "conditions": [
-                next_condition(body, &now, (
-                    "Available",
-                    availability.0,
-                    availability.1,
-                    format!("Deployment {} minimum availability.", availability.2),
-                )),
-                progressing,
-            ],
-        });
+        let (state, reason, has) = availability;
+        let message = format!("Deployment {has} minimum availability.");
+        let available_enough = next_condition(body, &now, ("Available", state, reason, message));
+        let mut status = map_of([
+            ("observedGeneration", body["metadata"]["generation"].clone()),
+            (
+                "conditions",
+                Value::Array(vec![available_enough, progressing]),
+            ),
+        ]);
         for (field, value) in [
             ("replicas", all),
             ("updatedReplicas", updated),

@@ -32,20 +32,24 @@ use super::{
     behaviour::Behaviour,
     server::{Action, ApiServer, Object, PatchKind},
 };
-use crate::{clock::Clock, object::At};
+use crate::{
+    clock::Clock,
+    object::{At, map_of},
+};
 
 /// How long a controller takes to notice a change.
 const REACTION: Duration = Duration::from_millis(100);
 
-/// The controllers, in their order, by what each of them reads.
+/// The controllers by what each of them reads. The first that has news takes its turn, so that those
+/// of pods have come to rest before others count their pods.
 const ORDER: [(Controller, &[&str]); 7] = [
+    (Controllers::pods, &["pods"]),
+    (Controllers::replica_sets, &["replicasets", "pods"]),
+    (Controllers::daemon_sets, &["daemonsets", "pods"]),
     (
         Controllers::deployments,
         &["deployments", "replicasets", "pods"],
     ),
-    (Controllers::daemon_sets, &["daemonsets", "pods"]),
-    (Controllers::replica_sets, &["replicasets", "pods"]),
-    (Controllers::pods, &["pods"]),
     (
         Controllers::endpoint_slices,
         &["services", "pods", "endpointslices"],
@@ -76,8 +80,8 @@ struct Settled {
     wake: Option<Instant>,
 }
 
-/// Most passes over the state before time has to pass.
-const MOST_PASSES: usize = 50;
+/// Most turns before time has to pass.
+const MOST_TURNS: usize = 350;
 
 /// The behaviour of each image; others behave as the default.
 pub type Behaviours = Arc<Mutex<BTreeMap<String, Behaviour>>>;
@@ -189,17 +193,14 @@ impl Controllers {
         for turn in &mut self.turns {
             turn.news |= turn.wake.is_some_and(|wake| wake <= now);
         }
-        for _ in 0..MOST_PASSES {
+        for _ in 0..MOST_TURNS {
             self.read_news();
-            if !self.orphans && !self.turns.iter().any(|turn| turn.news) {
-                return;
-            }
-            let orphans = std::mem::take(&mut self.orphans);
-            for index in 0..ORDER.len() {
+            if let Some(index) = self.turns.iter().position(|turn| turn.news) {
                 self.take_turn(index);
-            }
-            if orphans {
+            } else if std::mem::take(&mut self.orphans) {
                 self.server.collect_garbage();
+            } else {
+                return;
             }
         }
         let later = now + REACTION;
@@ -208,18 +209,15 @@ impl Controllers {
         }
     }
 
-    /// Lets a controller look if something that it reads changed, or its time came.
+    /// Lets a controller look.
     fn take_turn(&mut self, index: usize) {
-        self.read_news();
-        let (Some((look, _)), Some(turn)) = (ORDER.get(index), self.turns.get_mut(index)) else {
-            return;
-        };
-        if std::mem::take(&mut turn.news) {
+        if let (Some((look, _)), Some(turn)) = (ORDER.get(index), self.turns.get_mut(index)) {
+            turn.news = false;
             look(self);
-            let wake = self.wake.take();
-            if let Some(turn) = self.turns.get_mut(index) {
-                turn.wake = wake;
-            }
+        }
+        let wake = self.wake.take();
+        if let Some(turn) = self.turns.get_mut(index) {
+            turn.wake = wake;
         }
     }
 
@@ -382,8 +380,12 @@ fn next_condition(old: &Value, now: &str, new: (&str, &str, &str, String)) -> Va
     } else {
         Value::from(now)
     };
-    serde_json::json!({
-        "type": kind, "status": status, "reason": reason, "message": message,
-        "lastTransitionTime": transition, "lastUpdateTime": update,
-    })
+    map_of([
+        ("type", kind.into()),
+        ("status", status.into()),
+        ("reason", reason.into()),
+        ("message", message.into()),
+        ("lastTransitionTime", transition),
+        ("lastUpdateTime", update),
+    ])
 }

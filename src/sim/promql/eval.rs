@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Labels of a series, `__name__` among them.
-pub type Labels = BTreeMap<String, String>;
+pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
 
 /// A series: its labels and its samples in order of time (milliseconds since 1970). NaN marks
 /// where the series ended.
@@ -102,7 +102,7 @@ impl Evaluation<'_> {
         self.series.iter().filter(|series| {
             matchers.iter().all(|matcher| {
                 let value = series.labels.get(&matcher.label);
-                matcher.fits(value.map_or("", String::as_str))
+                matcher.fits(value.map_or("", |value| value))
             })
         })
     }
@@ -261,12 +261,12 @@ fn told(expression: &Expression) -> Labels {
     let Expression::Selector { matchers, .. } = expression else {
         return Labels::new();
     };
-    let named = |label: &str| matchers.iter().filter(|m| m.label == label).count();
+    let named = |label: &str| matchers.iter().filter(|m| *m.label == *label).count();
     matchers
         .iter()
-        .filter(|matcher| matcher.label != "__name__" && named(&matcher.label) == 1)
-        .filter_map(|matcher| Some((matcher.label.clone(), matcher.wanted()?.to_owned())))
-        .filter(|(_, value)| !value.is_empty())
+        .filter(|matcher| &*matcher.label != "__name__" && named(&matcher.label) == 1)
+        .filter_map(|matcher| Some((matcher.label.clone(), matcher.wanted()?.into())))
+        .filter(|(_, value): &(Arc<str>, Arc<str>)| !value.is_empty())
         .collect()
 }
 
@@ -353,13 +353,13 @@ fn increase(samples: &[(i64, f64)], end: i64, length: i64) -> Option<f64> {
 
 fn aggregate(
     operation: &str,
-    labels: &[String],
+    labels: &[Arc<str>],
     without: bool,
     inner: Vec<(Labels, f64)>,
 ) -> Vec<(Labels, f64)> {
     let mut groups: BTreeMap<Labels, Vec<(i64, f64)>> = BTreeMap::new();
     for (mut key, value) in inner {
-        key.retain(|label, _| label != "__name__" && labels.contains(label) != without);
+        key.retain(|label, _| &**label != "__name__" && labels.contains(label) != without);
         groups.entry(key).or_default().push((0, value));
     }
     let combine = |values: &[(i64, f64)]| {
@@ -385,7 +385,7 @@ fn quantiles(quantile: f64, buckets: Vec<(Labels, f64)>) -> Vec<(Labels, f64)> {
     for (mut labels, value) in buckets {
         let bound = labels.remove("le");
         labels.remove("__name__");
-        if let Some(bound) = bound.and_then(|bound| match bound.as_str() {
+        if let Some(bound) = bound.and_then(|bound| match &*bound {
             "+Inf" => Some(f64::INFINITY),
             bound => bound.parse().ok(),
         }) {

@@ -127,7 +127,7 @@ impl Matching {
     /// What has to be the same in series that belong together.
     fn key(&self, labels: &Labels) -> Labels {
         let mut key = labels.clone();
-        key.retain(|label, _| label != "__name__" && self.labels.contains(label) == self.on);
+        key.retain(|label, _| &**label != "__name__" && self.labels.contains(label) == self.on);
         key
     }
 
@@ -135,7 +135,7 @@ impl Matching {
     fn result(&self, mut labels: Labels, one: &Labels) -> Labels {
         let Some(Many { taken, .. }) = &self.many else {
             labels.retain(|label, _| {
-                label == "__name__" && !self.on || self.labels.contains(label) == self.on
+                &**label == "__name__" && !self.on || self.labels.contains(label) == self.on
             });
             return labels;
         };

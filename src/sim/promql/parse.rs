@@ -1,5 +1,7 @@
 //! PromQL text becomes an expression.
 
+use std::sync::Arc;
+
 use std::time::Duration;
 
 use regex_lite::Regex;
@@ -41,7 +43,7 @@ pub enum Expression {
         /// `sum`, `avg`, `min`, `max` or `count`.
         operation: String,
         /// Labels to group by, or to leave out.
-        labels: Vec<String>,
+        labels: Vec<Arc<str>>,
         /// Whether `labels` are those to leave out.
         without: bool,
         /// What is aggregated.
@@ -66,7 +68,7 @@ pub enum Expression {
 #[derive(Clone, Debug, Default)]
 pub struct Matching {
     /// The labels that `on` or `ignoring` names.
-    pub labels: Vec<String>,
+    pub labels: Vec<Arc<str>>,
     /// Whether only `labels` count; else all others.
     pub on: bool,
     /// The side that may have many series for one of the other; absent: neither may.
@@ -79,14 +81,17 @@ pub struct Many {
     /// Whether the left side has the many.
     pub left: bool,
     /// Labels that results take from the one.
-    pub taken: Vec<String>,
+    pub taken: Vec<Arc<str>>,
 }
+
+/// Labels, and whether they are those to leave out.
+type Grouping = (Vec<Arc<str>>, bool);
 
 /// What a label must be like.
 #[derive(Clone, Debug)]
 pub struct Matcher {
     /// The label.
-    pub label: String,
+    pub label: Arc<str>,
     test: Test,
 }
 
@@ -288,7 +293,7 @@ impl Parser {
         })
     }
 
-    fn grouping(&mut self) -> Result<Option<(Vec<String>, bool)>, PromqlError> {
+    fn grouping(&mut self) -> Result<Option<Grouping>, PromqlError> {
         let without = self.accept_name("without");
         if !without && !self.accept_name("by") {
             return Ok(None);
@@ -339,12 +344,12 @@ impl Parser {
     }
 
     /// Names of labels in parentheses.
-    fn labels(&mut self) -> Result<Vec<String>, PromqlError> {
+    fn labels(&mut self) -> Result<Vec<Arc<str>>, PromqlError> {
         self.expect("(")?;
         let mut labels = Vec::new();
         while !self.accept(")") {
             match self.take() {
-                Some(Token::Name(name)) => labels.push(name),
+                Some(Token::Name(name)) => labels.push(name.into()),
                 found => return Err(PromqlError(format!("expected a label, found {found:?}"))),
             }
             if !self.accept(",") {
@@ -359,7 +364,7 @@ impl Parser {
         let mut matchers: Vec<Matcher> = name
             .into_iter()
             .map(|name| Matcher {
-                label: "__name__".to_owned(),
+                label: "__name__".into(),
                 test: Test::Is(name),
             })
             .collect();
@@ -415,6 +420,7 @@ impl Parser {
             "!~" => Test::Unlike(regex(&value)?),
             _ => return Err(PromqlError(format!("unexpected {sign:?} in a matcher"))),
         };
+        let label = label.into();
         Ok(Matcher { label, test })
     }
 }

@@ -8,7 +8,7 @@ fn series(labels: &[(&str, &str)], values: &[f64]) -> Series {
         labels: Arc::new(
             labels
                 .iter()
-                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .map(|(key, value)| ((*key).into(), (*value).into()))
                 .collect(),
         ),
         samples: (0..).step_by(10_000).zip(values.iter().copied()).collect(),
@@ -104,7 +104,7 @@ fn sum_by_keeps_the_labels_that_it_names() {
         series(&[("__name__", "m"), ("app", "a"), ("pod", "2")], &[2.0]),
         series(&[("__name__", "m"), ("app", "b"), ("pod", "3")], &[4.0]),
     ];
-    let by = |app: &str| Labels::from([("app".to_owned(), app.to_owned())]);
+    let by = |app: &str| Labels::from([("app".into(), app.into())]);
     let wanted = Value::Vector(vec![(by("a"), 3.0), (by("b"), 4.0)]);
     assert_eq!(evaluate("sum(m) by (app)", &all, 0), Ok(wanted.clone()));
     assert_eq!(evaluate("sum by (app) (m)", &all, 0), Ok(wanted));

@@ -215,10 +215,9 @@ impl State {
     pub fn collect_garbage(&mut self) -> usize {
         let mut done = self.empty_namespaces();
         let all: Vec<(Target, Arc<Object>)> = self.everything();
-        let living: BTreeSet<(String, String)> = all
-            .iter()
-            .map(|(_, object)| (object.uid().to_owned(), object.namespace().to_owned()))
-            .collect();
+        let objects = all.iter().map(|(_, object)| object);
+        let living = objects.map(|object| (object.uid(), object.namespace()));
+        let living: BTreeSet<(&str, &str)> = living.collect();
         for (target, object) in &all {
             done += usize::from(self.collect_one(target, object, &living, &all));
         }
@@ -242,9 +241,17 @@ impl State {
         &mut self,
         target: &Target,
         object: &Arc<Object>,
-        living: &BTreeSet<(String, String)>,
+        living: &BTreeSet<(&str, &str)>,
         all: &[(Target, Arc<Object>)],
     ) -> bool {
+        let lives = |uid: &str| {
+            let places = [object.namespace(), ""];
+            places.iter().any(|place| living.contains(&(uid, *place)))
+        };
+        if !object.terminating() && lives(object.controller()) {
+            // As nearly all are.
+            return false;
+        }
         let meta = &object.value()["metadata"];
         let finalizers = list(&meta["finalizers"]);
         let dependents = || {
@@ -284,11 +291,7 @@ impl State {
             };
         }
         let owners = list(&meta["ownerReferences"]);
-        let here = |owner: &Value| {
-            let uid = owner["uid"].as_str().unwrap_or_default().to_owned();
-            living.contains(&(uid.clone(), object.namespace().to_owned()))
-                || living.contains(&(uid, String::new()))
-        };
+        let here = |owner: &Value| lives(owner["uid"].as_str().unwrap_or_default());
         if owners.is_empty() || object.terminating() || owners.iter().any(here) {
             return false;
         }

@@ -29,6 +29,7 @@ pub struct Object {
     uid: Box<str>,
     controller: Box<str>,
     revision: u64,
+    terminating: bool,
     /// What is stored lacks defaults that the definition of its kind brought since.
     outdated: bool,
 }
@@ -36,18 +37,39 @@ pub struct Object {
 impl Object {
     /// An object with this content.
     pub fn new(value: Value) -> Self {
-        let meta = &value["metadata"];
-        let text = |field: &str| meta[field].as_str().unwrap_or_default();
-        let (namespace, name, uid) = (text("namespace"), text("name"), text("uid"));
-        let mut owners = meta["ownerReferences"].as_array().into_iter().flatten();
-        let controller = owners.find(|owner| owner["controller"] == true);
-        let controller = controller.and_then(|owner| owner["uid"].as_str());
+        let [
+            mut namespace,
+            mut name,
+            mut uid,
+            mut controller,
+            mut revision,
+        ] = [""; 5];
+        let mut terminating = false;
+        // One way through all fields is shorter than one for each of these.
+        for (field, found) in value["metadata"].as_object().into_iter().flatten() {
+            let text = found.as_str().unwrap_or_default();
+            match field.as_str() {
+                "namespace" => namespace = text,
+                "name" => name = text,
+                "uid" => uid = text,
+                "resourceVersion" => revision = text,
+                "deletionTimestamp" => terminating = !text.is_empty(),
+                "ownerReferences" => {
+                    let mut owners = found.as_array().into_iter().flatten();
+                    let owner = owners.find(|owner| owner["controller"] == true);
+                    let uid = owner.and_then(|owner| owner["uid"].as_str());
+                    controller = uid.unwrap_or_default();
+                }
+                _ => {}
+            }
+        }
         Self {
             namespace: namespace.into(),
             name: name.into(),
             uid: uid.into(),
-            controller: controller.unwrap_or_default().into(),
-            revision: text("resourceVersion").parse().unwrap_or_default(),
+            controller: controller.into(),
+            revision: revision.parse().unwrap_or_default(),
+            terminating,
             value,
             text: OnceLock::new(),
             outdated: false,
@@ -104,7 +126,7 @@ impl Object {
 
     /// True once deletion was asked for.
     pub fn terminating(&self) -> bool {
-        !self.meta("deletionTimestamp").is_empty()
+        self.terminating
     }
 
     /// Where the object is.

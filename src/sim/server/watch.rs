@@ -271,7 +271,8 @@ impl Watch {
                 let text = if self.view == View::Full && stored {
                     object.text()
                 } else {
-                    Bytes::from(shown(object, resource, version, self.view).to_string())
+                    let shown = shown(object, resource, version, self.view);
+                    Bytes::from(serde_json::to_vec(&shown).unwrap_or_default())
                 };
                 let mut line = Vec::with_capacity(text.len() + 40);
                 line.extend_from_slice(b"{\"type\":\"");
