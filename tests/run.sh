@@ -81,8 +81,8 @@ format() { cargo fmt --all --check; }
 lints() { cargo clippy --locked --all-targets -- -D warnings; }
 # Generated cases are the same in every run, so that a red run is the change's own; PROPTEST_RNG_SEED=N searches elsewhere.
 tests() { env -u HALDANE_FAULT_RUNS PROPTEST_RNG_SEED="${PROPTEST_RNG_SEED:-1}" cargo test --locked --no-fail-fast; }
-# Every test of tests/faults with more runs than the stage before: 8,000 crashes, 4,000 random schedules, and so on.
-faults() { HALDANE_FAULT_RUNS=${HALDANE_FAULT_RUNS:-8000} cargo test --locked --profile trials --test faults -- --nocapture --test-threads=1; }
+# Every test of tests/faults with more runs than the stage before: 20,000 crashes, 10,000 random schedules, and so on.
+faults() { HALDANE_FAULT_RUNS=${HALDANE_FAULT_RUNS:-20000} cargo test --locked --profile trials --test faults -- --nocapture --test-threads=1; }
 documentation() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps; }
 dependencies() {
   tests/cluster/build.sh cargo-deny

@@ -167,12 +167,6 @@ pub enum Provider {
 }
 
 impl Provider {
-    /// Its name in manifests.
-    pub fn name(self) -> String {
-        let name = serde_json::to_value(self).unwrap_or_default();
-        name.as_str().unwrap_or_default().to_owned()
-    }
-
     /// All route APIs, in the order of their names.
     pub const ALL: [Self; 19] = [
         Self::Apisix,
@@ -195,6 +189,12 @@ impl Provider {
         Self::SmiV1Alpha3,
         Self::Traefik,
     ];
+
+    /// Its name in manifests.
+    pub fn name(self) -> String {
+        let name = serde_json::to_value(self).unwrap_or_default();
+        name.as_str().unwrap_or_default().to_owned()
+    }
 
     /// The route API as manifests spell it.
     pub fn as_str(self) -> &'static str {

@@ -279,17 +279,17 @@ mod tests {
     const WATCHDOG: Duration = Duration::from_mins(1);
 
     /// A server that answers nothing by itself, and its client.
-    async fn silence(answer: Duration, silence: Duration) -> (TcpListener, Api<ConfigMap>) {
-        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = server.local_addr().unwrap();
+    async fn server(answer: Duration, silence: Duration) -> (TcpListener, Api<ConfigMap>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
         let config = Config::new(format!("http://{address}").parse().unwrap());
         let client = connect(config, answer, silence).unwrap();
-        (server, Api::default_namespaced(client))
+        (listener, Api::default_namespaced(client))
     }
 
     #[tokio::test]
     async fn request_that_is_never_answered_ends() {
-        let (server, api) = silence(SOON, LATE).await;
+        let (server, api) = server(SOON, LATE).await;
         let list = tokio::spawn(async move { api.list(&ListParams::default()).await });
         let _silent = server.accept().await.unwrap();
         assert!(timeout(WATCHDOG, list).await.unwrap().unwrap().is_err());
@@ -297,7 +297,7 @@ mod tests {
 
     #[tokio::test]
     async fn watch_whose_connection_fell_silent_ends() {
-        let (server, api) = silence(LATE, SOON).await;
+        let (server, api) = server(LATE, SOON).await;
         let watch = tokio::spawn(async move {
             let mut events = api.watch(&WatchParams::default(), "0").await?.boxed();
             events.next().await.transpose()

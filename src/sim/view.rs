@@ -12,9 +12,13 @@ use super::{
     server::{ApiServer, Object, Resource},
     traffic::Application,
 };
-use crate::route::{
-    gateway,
-    istio::eval::{Forwarding, Request, Share, forward},
+use crate::{
+    object::At,
+    route::{
+        gateway,
+        istio::eval::{Forwarding, Request, Share, forward},
+    },
+    workload,
 };
 
 /// A namespace and a name.
@@ -60,7 +64,7 @@ impl View {
         for slice in server.list("discovery.k8s.io", "endpointslices", "") {
             let namespace = slice.namespace();
             let body = slice.value();
-            let service = body["metadata"]["labels"][crate::workload::SERVICE_NAME]
+            let service = body["metadata"]["labels"][workload::SERVICE_NAME]
                 .as_str()
                 .unwrap_or_default();
             let ready = body["endpoints"]
@@ -176,9 +180,18 @@ impl Backend {
     }
 }
 
+/// The reference to an object's controller.
+fn controller_of(object: &Value) -> Option<&Value> {
+    object
+        .at("/metadata/ownerReferences")?
+        .as_array()?
+        .iter()
+        .find(|owner| owner["controller"] == true)
+}
+
 /// The name of the workload that a pod belongs to.
 fn workload_of(server: &ApiServer, pod: &Object) -> String {
-    let Some(owner) = controllers::controller_of(pod.value()) else {
+    let Some(owner) = controller_of(pod.value()) else {
         return pod.name().to_owned();
     };
     let name = owner["name"].as_str().unwrap_or_default();
@@ -188,7 +201,7 @@ fn workload_of(server: &ApiServer, pod: &Object) -> String {
     server
         .get("apps", "replicasets", pod.namespace(), name)
         .and_then(|set| {
-            let owner = controllers::controller_of(set.value())?;
+            let owner = controller_of(set.value())?;
             Some(owner["name"].as_str()?.to_owned())
         })
         .unwrap_or_else(|| name.to_owned())

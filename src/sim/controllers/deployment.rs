@@ -239,12 +239,11 @@ impl Controllers {
             all_updated: all == updated,
         };
         let progressing = self.progress(deployment, new, counts, &now);
-        let availability = if enough {
+        let (state, reason, has) = if enough {
             ("True", "MinimumReplicasAvailable", "has")
         } else {
             ("False", "MinimumReplicasUnavailable", "does not have")
         };
-        let (state, reason, has) = availability;
         let message = format!("Deployment {has} minimum availability.");
         let available_enough = next_condition(body, &now, ("Available", state, reason, message));
         let mut status = map_of([

@@ -319,15 +319,6 @@ impl Controllers {
     }
 }
 
-/// The reference to an object's controller.
-pub fn controller_of(object: &Value) -> Option<&Value> {
-    object
-        .at("/metadata/ownerReferences")?
-        .as_array()?
-        .iter()
-        .find(|owner| owner["controller"] == true)
-}
-
 fn owner_reference(kind: &str, owner: &Object) -> Value {
     serde_json::json!([{
         "apiVersion": owner.value()["apiVersion"], "kind": kind, "name": owner.name(),

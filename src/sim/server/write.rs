@@ -193,10 +193,6 @@ impl State {
         let index = target.resource.index;
         let found = self.store.get(index, &target.namespace, &target.name);
         let old = found.cloned().ok_or_else(|| target.not_found())?;
-        let said = |(field, value): &(&str, Value)| old.value().get(field) == Some(value);
-        if fields.iter().all(said) {
-            return Ok(());
-        }
         let mut new = old.value().clone();
         let is_wish = fields.iter().any(|(field, _)| *field != "status");
         if is_wish && target.resource.conduct.generation {
