@@ -29,7 +29,8 @@ pub struct Plan {
     /// Whether traffic has left what is to lose its capacity: the canary, or after a deletion the
     /// primary. Proxies may lag behind, so capacity goes some time later.
     pub quiet: bool,
-    /// How many of the effects take capacity from the canary.
+    /// How many of the effects take capacity: from the canary, or from the primary that goes with
+    /// its Canary.
     pub shrinks: usize,
     /// Whether the status counts it against the canary that users find no pod of it.
     pub unserved: bool,

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::status::CanaryStatus,
-    object::{Key, Kind, merge_diff},
+    object::{Key, Kind, Object, merge_diff},
     observe::{Cache, Snapshot, object_of},
     plan::{ConfigCopy, Effect, Plan, Precondition},
     telemetry::metrics::Metrics,
@@ -176,14 +176,22 @@ impl Applier {
     /// When something is another one, or cannot be read; then no effect may follow.
     pub async fn confirm(&self, s: &Snapshot, plan: &Plan) -> Result<(), ApplyError> {
         let mut follows = plan.status.is_none() && plan.writes() > 0;
+        let leaves = s.canary.metadata.deletion_timestamp.is_some();
+        if leaves {
+            // Users are given back to it.
+            self.confirm_target(s).await?;
+        }
         if plan.shrinks > 0 {
-            let routes = s.objects.values();
-            let routes =
-                routes.filter(|o| matches!(o.key.kind, Kind::VirtualService | Kind::HttpRoute));
+            // Capacity goes by the version of what it is taken from: a new revision has another one.
+            follows &= plan.writes() > plan.shrinks;
+            let is_route =
+                |o: &&Arc<Object>| matches!(o.key.kind, Kind::VirtualService | Kind::HttpRoute);
+            let mut routes: Vec<_> = s.objects.values().filter(is_route).collect();
+            if leaves || routes.is_empty() {
+                routes.extend(s.object(Kind::Service, s.canary.spec.apex_name()));
+            }
             for route in routes {
-                // Its capacity goes by the version of the target: a new revision has another one.
-                follows &= plan.writes() > plan.shrinks;
-                self.is_still(&route.key, "confirm the route", |found| {
+                self.is_still(&route.key, "confirm where users go", |found| {
                     found.resource_version.as_ref() == Some(&route.resource_version)
                 })
                 .await?;

@@ -72,7 +72,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         group: "",
         resources: &["services"],
-        verbs: KEPT,
+        verbs: READ_AND_KEPT,
         reason: "The apex, primary and canary services.",
         when: None,
     },

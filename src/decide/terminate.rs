@@ -82,6 +82,7 @@ pub(super) fn terminate(s: &Snapshot, mut d: Draft) -> Plan {
             notices::full_name(s)
         )));
         effects.push(set_finalizer(s, false));
+        d.shrinks = 1;
     } else {
         d.wake_at(deadline);
     }

@@ -142,7 +142,7 @@ pub enum Fault {
     /// Another process starts at a request, and both work for so many seconds; then the first ends.
     Overlap { call: u64, seconds: u64 },
     /// The process ends at a request, and the next one is served by a server that lags behind: its
-    /// reads see the past, and it hears of what happened since only so many seconds later.
+    /// lists show the past, and it hears of what happened since only so many seconds later.
     TimeTravel {
         call: u64,
         revisions: u64,
@@ -390,7 +390,8 @@ impl Interceptor for Chaos {
             }
         }
         match counts.behind(&call.user) {
-            Some((revisions, _)) if reads => Before::Stale(revisions),
+            // One object is read from where it is written, whichever server is asked.
+            Some((revisions, _)) if call.verb == Verb::List => Before::Stale(revisions),
             _ => gated,
         }
     }

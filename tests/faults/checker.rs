@@ -364,6 +364,9 @@ impl Checker {
             }
             if !chaos.came_late(change.revision) {
                 self.judge(world, flow, &old, &new);
+            } else if new.share() > old.share() && new.share() == new.weight() {
+                // The step that the status says, and nobody takes it again.
+                self.takes_step(world, &new);
             }
         }
         self.neighbours(world, plural, name);

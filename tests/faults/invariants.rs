@@ -246,11 +246,7 @@ impl Checker {
                     "a step that no metric allowed".to_owned()
                 });
             }
-            self.peak = self.peak.max(share);
-            self.analysed.insert(new.target_version.clone());
-            // The route follows the status, which says when the next step is due.
-            let when = self.stepped.unwrap_or_else(|| world.elapsed());
-            self.raised = Some((when, queries));
+            self.takes_step(world, new);
         }
         let progressing = old.phase() == "Progressing" && new.phase() == "Progressing";
         let fell = old.text("runTime") == new.text("runTime")
@@ -263,6 +259,15 @@ impl Checker {
         self.ensure(world, "R5", free || share <= most, || {
             format!("{share} %, more than {most} % was earned")
         });
+    }
+
+    /// The canary got more users: the next step is counted from here.
+    pub fn takes_step(&mut self, world: &World, new: &State) {
+        self.peak = self.peak.max(new.share());
+        self.analysed.insert(new.target_version.clone());
+        // The route follows the status, which says when the next step is due.
+        let when = self.stepped.unwrap_or_else(|| world.elapsed());
+        self.raised = Some((when, world.surroundings().queries()));
     }
 
     /// R1, R2: the primary carries what stood at first, or what passed.

@@ -84,7 +84,8 @@ fn world(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> (World, 
         world.set_behaviour(image, healthy());
     }
     let failing = Behaviour {
-        error_percent: 60.0,
+        // So many that no check sees none of them, however few requests a step has.
+        error_percent: 90.0,
         ..healthy()
     };
     world.set_behaviour("shop:bad", failing);

@@ -27,7 +27,7 @@
 # The apex, primary and canary services.
 - apiGroups: [""]
   resources: ["services"]
-  verbs: ["list", "watch", "create", "patch"]
+  verbs: ["get", "list", "watch", "create", "patch"]
 # Whether pods can be reached before they get traffic.
 - apiGroups: ["discovery.k8s.io"]
   resources: ["endpointslices"]

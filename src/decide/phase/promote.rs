@@ -1,5 +1,7 @@
 //! The primary takes over what was analysed.
 
+use std::time::Duration;
+
 use crate::{
     api::{Phase, Severity, Strategy},
     observe::Snapshot,
@@ -29,6 +31,10 @@ pub(super) fn start_promotion(s: &Snapshot, d: &mut Draft) {
     )));
 }
 
+/// How long after the decision the primary gets the revision at the latest, unless something is in
+/// the way.
+const LATE: Duration = Duration::from_secs(10);
+
 /// The primary takes over the analysed revision, then gets its traffic back.
 pub(super) fn promote(s: &Snapshot, facts: &Facts, d: &mut Draft) {
     let taken_over = facts.primary_is_applied(&s.canary, &d.status);
@@ -45,6 +51,14 @@ pub(super) fn promote(s: &Snapshot, facts: &Facts, d: &mut Draft) {
         }
     }
     if !taken_over {
+        // Its time counts from when it gets the revision: a server that was out of reach takes
+        // nothing of it.
+        if d.status
+            .started_time
+            .is_some_and(|t| s.now > after(t, LATE))
+        {
+            d.status.started_time = Some(s.now);
+        }
         return;
     }
     if !facts.primary_takes_traffic() {
@@ -58,7 +72,7 @@ pub(super) fn promote(s: &Snapshot, facts: &Facts, d: &mut Draft) {
         }
         let started = d.status.started_time.unwrap_or(s.now);
         let deadline = u64::try_from(s.canary.spec.progress_deadline()).unwrap_or_default();
-        let deadline = after(started, std::time::Duration::from_secs(deadline));
+        let deadline = after(started, Duration::from_secs(deadline));
         if s.now >= deadline {
             return fail_promotion(s, facts, d, &facts.primary_obstacle(s));
         }
