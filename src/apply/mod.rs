@@ -317,17 +317,8 @@ impl Applier {
             .write("create", key, reason, async {
                 api.create(&options, &object).await
             })
-            .await;
-        if let Err(error) = &written
-            && error.is_conflict()
-        {
-            // It is there, and its watch is late: the next look goes on from what it is.
-            let read = async { api.get(&key.name).await };
-            if let Ok(found) = self.write("read", key, reason, read).await {
-                self.remember(key, found);
-            }
-        }
-        self.remember(key, written?);
+            .await?;
+        self.remember(key, written);
         Ok(())
     }
 

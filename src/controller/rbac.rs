@@ -18,7 +18,9 @@ pub struct Rule {
 }
 
 /// Verbs on what the operator makes and changes, and never deletes.
-const KEPT: &[&str] = &["get", "list", "watch", "create", "patch"];
+const KEPT: &[&str] = &["list", "watch", "create", "patch"];
+
+const READ_AND_KEPT: &[&str] = &["get", "list", "watch", "create", "patch"];
 
 const TRACKING: Option<&str> = Some("configTracking.enabled");
 
@@ -56,7 +58,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         group: "apps",
         resources: &["deployments", "daemonsets"],
-        verbs: KEPT,
+        verbs: READ_AND_KEPT,
         reason: "Targets are read when a release begins, and scaled; primaries are made and promoted.",
         when: None,
     },
@@ -70,7 +72,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         group: "",
         resources: &["services"],
-        verbs: KEPT,
+        verbs: READ_AND_KEPT,
         reason: "The apex, primary and canary services.",
         when: None,
     },
@@ -120,14 +122,14 @@ pub const RULES: &[Rule] = &[
     Rule {
         group: "networking.istio.io",
         resources: &["virtualservices", "destinationrules"],
-        verbs: KEPT,
+        verbs: READ_AND_KEPT,
         reason: "Routes; read before the capacity goes that they may send users to.",
         when: None,
     },
     Rule {
         group: "gateway.networking.k8s.io",
         resources: &["httproutes"],
-        verbs: KEPT,
+        verbs: READ_AND_KEPT,
         reason: "Routes; read before the capacity goes that they may send users to.",
         when: None,
     },
