@@ -190,12 +190,6 @@ impl Provider {
         Self::Traefik,
     ];
 
-    /// Its name in manifests.
-    pub fn name(self) -> String {
-        let name = serde_json::to_value(self).unwrap_or_default();
-        name.as_str().unwrap_or_default().to_owned()
-    }
-
     /// The route API as manifests spell it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -258,8 +258,8 @@ fn moved(from: Provider, to: Provider) -> String {
     format!(
         "spec.provider was changed from {} to {} while users may be on the canary; take it back, \
          or abort the release and the new one counts",
-        from.name(),
-        to.name()
+        from.as_str(),
+        to.as_str()
     )
 }
 

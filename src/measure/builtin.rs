@@ -53,11 +53,11 @@ impl MetricsOf {
 
     /// The name that events use: that of the route API, with `:service` for Services.
     pub fn name(self) -> String {
-        let name = self.provider.name();
+        let name = self.provider.as_str();
         if self.service {
             format!("{name}:service")
         } else {
-            name
+            name.to_owned()
         }
     }
 }

@@ -109,7 +109,7 @@ pub enum RouteError {
     #[error("spec.provider {found} is not supported; use istio, kubernetes or gatewayapi:v1")]
     Unsupported {
         /// The provider as manifests spell it.
-        found: String,
+        found: &'static str,
     },
     /// The Canary has no `spec.service`.
     #[error("Canary {canary} has no spec.service; add spec.service.port")]
@@ -179,7 +179,7 @@ pub fn router(provider: Provider) -> Result<Router, RouteError> {
         | Provider::SmiV1Alpha2
         | Provider::SmiV1Alpha3
         | Provider::Traefik => Err(RouteError::Unsupported {
-            found: provider.name(),
+            found: provider.as_str(),
         }),
     }
 }

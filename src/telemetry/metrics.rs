@@ -71,7 +71,7 @@ struct OutcomeLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct InfoLabels {
     version: &'static str,
-    mesh_provider: String,
+    mesh_provider: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -189,7 +189,7 @@ impl Metrics {
         let info = Family::<InfoLabels, Int>::default();
         info.get_or_create(&InfoLabels {
             version: env!("CARGO_PKG_VERSION"),
-            mesh_provider: mesh_provider.name(),
+            mesh_provider: mesh_provider.as_str(),
         })
         .set(1);
         registry.register("flagger_info", "Version and default route API", info);

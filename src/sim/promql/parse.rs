@@ -1,8 +1,6 @@
 //! PromQL text becomes an expression.
 
-use std::sync::Arc;
-
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use regex_lite::Regex;
 
