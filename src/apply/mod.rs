@@ -144,8 +144,9 @@ impl Applier {
         Ok(())
     }
 
-    /// Makes sure that the target is what a release is decided on, before one begins or is taken
-    /// back: a process whose watch is late would take a revision of the past for a new one.
+    /// Makes sure that the target is what a decision is made on, before a release begins or is taken
+    /// back, and before a process persists its first decision: one whose watch is late would take a
+    /// revision of the past for a new one, or raise the weight of pods that are gone.
     ///
     /// # Errors
     /// When the target is another one, or cannot be read; then the decision must not be persisted.
@@ -317,8 +318,17 @@ impl Applier {
             .write("create", key, reason, async {
                 api.create(&options, &object).await
             })
-            .await?;
-        self.remember(key, written);
+            .await;
+        if let Err(error) = &written
+            && error.is_conflict()
+        {
+            // It is there, and its watch is late: the next look goes on from what it is.
+            let read = async { api.get(&key.name).await };
+            if let Ok(found) = self.write("read", key, reason, read).await {
+                self.remember(key, found);
+            }
+        }
+        self.remember(key, written?);
         Ok(())
     }
 

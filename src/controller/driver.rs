@@ -86,6 +86,9 @@ struct State {
     looking: Option<AbortHandle>,
     teller: Option<Teller>,
     failures: u32,
+    /// Whether this process knows the target as the server has it: it has read it, or met a new
+    /// Canary. Watches may begin in the past, with pods that are gone.
+    sure: bool,
 }
 
 impl Drop for State {
@@ -231,8 +234,9 @@ impl Driver {
         }
         if let Some(status) = &plan.status {
             let persist = async {
-                if changes_revision(&snapshot, status) {
+                if changes_revision(&snapshot, status) || !lock(state).sure {
                     self.applier.confirm_target(&snapshot).await?;
+                    lock(state).sure = true;
                 }
                 if plan.unserved {
                     self.applier.confirm_unserved(&snapshot).await?;
@@ -281,6 +285,7 @@ impl Driver {
         }
         *held = State::default();
         held.uid = uid;
+        held.sure = s.canary.status.is_none();
         drop(held);
         if let Some(status) = &s.canary.status
             && let (Some(notices), Some(time)) = (&status.notices, status.last_transition_time)

@@ -18,9 +18,7 @@ pub struct Rule {
 }
 
 /// Verbs on what the operator makes and changes, and never deletes.
-const KEPT: &[&str] = &["list", "watch", "create", "patch"];
-
-const READ_AND_KEPT: &[&str] = &["get", "list", "watch", "create", "patch"];
+const KEPT: &[&str] = &["get", "list", "watch", "create", "patch"];
 
 const TRACKING: Option<&str> = Some("configTracking.enabled");
 
@@ -58,7 +56,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         group: "apps",
         resources: &["deployments", "daemonsets"],
-        verbs: READ_AND_KEPT,
+        verbs: KEPT,
         reason: "Targets are read when a release begins, and scaled; primaries are made and promoted.",
         when: None,
     },
@@ -72,7 +70,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         group: "",
         resources: &["services"],
-        verbs: READ_AND_KEPT,
+        verbs: KEPT,
         reason: "The apex, primary and canary services.",
         when: None,
     },
@@ -122,14 +120,14 @@ pub const RULES: &[Rule] = &[
     Rule {
         group: "networking.istio.io",
         resources: &["virtualservices", "destinationrules"],
-        verbs: READ_AND_KEPT,
+        verbs: KEPT,
         reason: "Routes; read before the capacity goes that they may send users to.",
         when: None,
     },
     Rule {
         group: "gateway.networking.k8s.io",
         resources: &["httproutes"],
-        verbs: READ_AND_KEPT,
+        verbs: KEPT,
         reason: "Routes; read before the capacity goes that they may send users to.",
         when: None,
     },

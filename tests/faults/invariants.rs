@@ -152,7 +152,8 @@ impl Checker {
 
     /// G1, G2: what people hold is held.
     fn gates(&mut self, world: &World, old: &State, new: &State) {
-        let raises = new.weight() > old.weight() || new.share() > old.share();
+        // A route that follows late comes to what the status said before.
+        let raises = new.weight() > old.weight() || new.share() > old.share().max(new.weight());
         let promotes = old.phase() != "Promoting" && new.phase() == "Promoting";
         let begins = new.began_after(old);
         let broken = match self.closed {

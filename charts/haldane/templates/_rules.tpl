@@ -51,11 +51,11 @@
 # Autoscalers of primaries.
 - apiGroups: ["autoscaling"]
   resources: ["horizontalpodautoscalers"]
-  verbs: ["list", "watch", "create", "patch"]
+  verbs: ["get", "list", "watch", "create", "patch"]
 # Autoscalers of primaries; those of targets are paused.
 - apiGroups: ["keda.sh"]
   resources: ["scaledobjects"]
-  verbs: ["list", "watch", "create", "patch"]
+  verbs: ["get", "list", "watch", "create", "patch"]
 # Routes; read before the capacity goes that they may send users to.
 - apiGroups: ["networking.istio.io"]
   resources: ["virtualservices", "destinationrules"]
