@@ -40,6 +40,7 @@ fn given_up(s: &Snapshot, facts: &Facts, d: &mut Draft) -> Option<String> {
     let lost = d.status.canary_weight > 0 && facts.canary_pods == 0;
     let expired = matches!(facts.canary, Readiness::NotReady { expired: true, .. });
     if lost || expired {
+        d.unserved = lost && !expired;
         return Some(facts.canary_obstacle(s));
     }
     if d.status.paused.unwrap_or_default() {

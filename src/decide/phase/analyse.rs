@@ -58,6 +58,16 @@ pub(super) fn analyse(s: &Snapshot, facts: &Facts, d: &mut Draft, judged: &Judge
             return fail_check(s, d, &text);
         }
     };
+    // What passes before users get the present step is not that step.
+    let late = begun && facts.unsayable.is_none() && !world::in_place(s, facts, &d.status);
+    let why_late = || {
+        let name = notices::full_name(s);
+        format!("Halt {name} advancement, the route is not yet at the present step")
+    };
+    if late && !s.checks.contains_key(&check.id) {
+        d.halt(&why_late());
+        return d.check_later(s);
+    }
     let Some(answer) = d.answer(s, &check) else {
         return;
     };
@@ -84,12 +94,8 @@ pub(super) fn analyse(s: &Snapshot, facts: &Facts, d: &mut Draft, judged: &Judge
             d.halt(&format!("Halt {name} advancement {why}"));
             d.check_later(s);
         }
-        Verdict::Passed if begun && !world::in_place(s, facts, &d.status) => {
-            // What passed is not the step that the status speaks of: users never got it.
-            d.halt(&format!(
-                "Halt {} advancement, the route is not yet at the present step",
-                notices::full_name(s)
-            ));
+        Verdict::Passed if late => {
+            d.halt(&why_late());
             d.check_later(s);
         }
         Verdict::Passed => {
