@@ -15,9 +15,10 @@ use serde_json::{Value, json};
 
 use crate::{
     api::status::CanaryStatus,
-    object::{Key, Kind, Object, merge_diff},
+    object::{Key, Kind, merge_diff},
     observe::{Cache, Snapshot, object_of},
     plan::{ConfigCopy, Effect, Plan, Precondition},
+    route,
     telemetry::metrics::Metrics,
     workload,
 };
@@ -76,12 +77,19 @@ pub enum ApplyError {
 impl ApplyError {
     /// Whether somebody else changed the object meanwhile, so that it must be looked at again.
     pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Changed { .. }) || matches!(self.code(), Some(404 | 409))
+    }
+
+    /// What the server answered.
+    fn code(&self) -> Option<u16> {
         match self {
             Self::Refused { source, .. } => {
-                matches!(&**source, kube::Error::Api(status) if matches!(status.code, 404 | 409))
+                let kube::Error::Api(status) = &**source else {
+                    return None;
+                };
+                Some(status.code)
             }
-            Self::Changed { .. } => true,
-            Self::NotLeading { .. } | Self::TimedOut { .. } => false,
+            Self::Changed { .. } | Self::NotLeading { .. } | Self::TimedOut { .. } => None,
         }
     }
 
@@ -152,18 +160,49 @@ impl Applier {
     /// When the target is another one, or cannot be read; then the decision must not be persisted.
     pub async fn confirm_target(&self, s: &Snapshot) -> Result<(), ApplyError> {
         let reference = &s.canary.spec.target_ref;
-        let Some(target) = s.object(Kind::from(reference.kind), &reference.name) else {
-            return Ok(());
-        };
+        let key = Key::new(
+            Kind::from(reference.kind),
+            s.namespace(),
+            reference.name.clone(),
+        );
         // Only what has pods counts the changes of its spec.
-        if !matches!(target.key.kind, Kind::Deployment | Kind::DaemonSet) {
+        if !matches!(key.kind, Kind::Deployment | Kind::DaemonSet) {
             return Ok(());
         }
-        self.is_still(&target.key, "confirm the revision", |found| {
-            let generation = found.generation.unwrap_or_default();
-            generation == target.generation && found.uid.as_deref() == Some(&*target.uid)
+        let seen = s.objects.get(&key);
+        self.is_still(&key, "confirm the revision", |found| {
+            found.map(|found| (found.generation.unwrap_or_default(), found.uid.as_deref()))
+                == seen.map(|seen| (seen.generation, Some(&*seen.uid)))
         })
         .await
+    }
+
+    /// Makes sure that users go where they were seen to go, before capacity is taken away, or a
+    /// route API is left.
+    ///
+    /// # Errors
+    /// When they go elsewhere, or that cannot be read.
+    pub async fn confirm_routes(&self, s: &Snapshot) -> Result<(), ApplyError> {
+        let provider = route::provider(&s.canary, s.settings.mesh_provider, &s.missing_apis);
+        let mut keys = route::router(provider).map_or_else(|_| Vec::new(), |r| r.keys(&s.canary));
+        keys.retain(|key| matches!(key.kind, Kind::VirtualService | Kind::HttpRoute));
+        let leaves = s.canary.metadata.deletion_timestamp.is_some();
+        if leaves || !keys.iter().any(|key| s.objects.contains_key(key)) {
+            keys.push(Key::new(
+                Kind::Service,
+                s.namespace(),
+                s.canary.spec.apex_name(),
+            ));
+        }
+        for key in keys {
+            let seen = s.objects.get(&key);
+            self.is_still(&key, "confirm where users go", |found| {
+                found.map(|found| found.resource_version.as_ref())
+                    == seen.map(|seen| Some(&seen.resource_version))
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     /// Makes sure that what a plan was made of is what the server has, before anything is written
@@ -177,32 +216,20 @@ impl Applier {
     /// When something is another one, or cannot be read; then no effect may follow.
     pub async fn confirm(&self, s: &Snapshot, plan: &Plan) -> Result<(), ApplyError> {
         let mut follows = plan.status.is_none() && plan.writes() > 0;
-        let leaves = s.canary.metadata.deletion_timestamp.is_some();
-        if leaves {
+        if s.canary.metadata.deletion_timestamp.is_some() {
             // Users are given back to it.
             self.confirm_target(s).await?;
         }
         if plan.shrinks > 0 {
             // Capacity goes by the version of what it is taken from: a new revision has another one.
             follows &= plan.writes() > plan.shrinks;
-            let is_route =
-                |o: &&Arc<Object>| matches!(o.key.kind, Kind::VirtualService | Kind::HttpRoute);
-            let mut routes: Vec<_> = s.objects.values().filter(is_route).collect();
-            if leaves || routes.is_empty() {
-                routes.extend(s.object(Kind::Service, s.canary.spec.apex_name()));
-            }
-            for route in routes {
-                self.is_still(&route.key, "confirm where users go", |found| {
-                    found.resource_version.as_ref() == Some(&route.resource_version)
-                })
-                .await?;
-            }
+            self.confirm_routes(s).await?;
         }
         if follows {
             let key = Key::new(Kind::Canary, s.namespace(), s.name());
             let version = &s.canary.metadata.resource_version;
             self.is_still(&key, "confirm the status", |found| {
-                found.resource_version == *version
+                found.is_some_and(|found| found.resource_version == *version)
             })
             .await?;
         }
@@ -238,20 +265,27 @@ impl Applier {
         Ok(())
     }
 
-    /// Reads an object again, to go on only if it is what was looked at.
+    /// Reads an object again, to go on only if it is what was looked at: `same` is given what there
+    /// is, if there is anything.
     async fn is_still(
         &self,
         key: &Key,
         reason: &'static str,
-        same: impl FnOnce(&ObjectMeta) -> bool,
+        same: impl FnOnce(Option<&ObjectMeta>) -> bool,
     ) -> Result<(), ApplyError> {
         let api = self.api(key);
         let read = async { api.get(&key.name).await };
-        let found = self.write("read", key, reason, read).await?;
-        if same(&found.metadata) {
+        let found = match self.write("read", key, reason, read).await {
+            Ok(found) => Some(found),
+            Err(error) if error.code() == Some(404) => None,
+            Err(error) => return Err(error),
+        };
+        if same(found.as_ref().map(|found| &found.metadata)) {
             return Ok(());
         }
-        self.remember(key, found);
+        if let Some(found) = found {
+            self.remember(key, found);
+        }
         Err(ApplyError::Changed { key: key.clone() })
     }
 

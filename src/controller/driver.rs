@@ -234,9 +234,13 @@ impl Driver {
         }
         if let Some(status) = &plan.status {
             let persist = async {
-                if changes_revision(&snapshot, status) || !lock(state).sure {
+                let target = snapshot.target().is_some();
+                if !target || changes_revision(&snapshot, status) || !lock(state).sure {
                     self.applier.confirm_target(&snapshot).await?;
                     lock(state).sure = true;
+                }
+                if leaves_route_api(&snapshot, status) {
+                    self.applier.confirm_routes(&snapshot).await?;
                 }
                 if plan.unserved {
                     self.applier.confirm_unserved(&snapshot).await?;
@@ -501,6 +505,12 @@ fn changes_revision(s: &Snapshot, next: &CanaryStatus) -> bool {
     let before = s.canary.status.as_ref();
     let before = before.and_then(|status| status.last_applied_spec.as_ref());
     before.is_some() && before != next.last_applied_spec.as_ref()
+}
+
+/// Whether users are off the canary by the route API of the last release, and another one counts.
+fn leaves_route_api(s: &Snapshot, next: &CanaryStatus) -> bool {
+    let before = s.canary.status.as_ref();
+    next.provider.is_none() && before.is_some_and(|status| status.provider.is_some())
 }
 
 /// A panic in one Canary leaves its memory as the last complete change made it.

@@ -78,7 +78,7 @@ impl Facts {
         let spec = &s.canary.spec;
         let router = router(s)?;
         let kind = Kind::from(spec.target_ref.kind);
-        let Some(target) = s.object(kind, &spec.target_ref.name) else {
+        let Some(target) = s.target() else {
             return Err(Obstacle {
                 reason: "TargetNotFound",
                 message: format!(

@@ -98,7 +98,7 @@ fn give_back(
 ) -> bool {
     let spec = &s.canary.spec;
     let kind = Kind::from(spec.target_ref.kind);
-    let Some(target) = s.object(kind, &spec.target_ref.name) else {
+    let Some(target) = s.target() else {
         return true;
     };
     let primary = s.object(kind, &spec.primary_name());

@@ -101,6 +101,12 @@ impl Snapshot {
         objects.map(|object| object.body.read()).collect()
     }
 
+    /// The workload that the Canary releases.
+    pub fn target(&self) -> Option<&Arc<Object>> {
+        let reference = &self.canary.spec.target_ref;
+        self.object(Kind::from(reference.kind), &reference.name)
+    }
+
     /// An object in the Canary's namespace.
     pub fn object(&self, kind: Kind, name: &str) -> Option<&Arc<Object>> {
         self.objects.get(&Key::new(kind, self.namespace(), name))

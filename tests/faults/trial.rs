@@ -163,6 +163,13 @@ impl<'a> People<'a> {
         if !here || !known || now < self.last + Duration::from_secs(act.rest) {
             return None;
         }
+        // A neighbour that only starts takes over what stands then, whatever it is.
+        let neighbour = world.canary("default", "store");
+        let phase = neighbour.map(|canary| canary.status.unwrap_or_default().phase);
+        let starts = matches!(phase, Some(Phase::New | Phase::Initializing));
+        if act.when.is_some() && starts && !self.flow.panics {
+            return None;
+        }
         perform(world, &act.deed);
         self.last = now;
         self.next = self.acts.next();
