@@ -271,7 +271,7 @@ impl Applier {
         &self,
         key: &Key,
         reason: &'static str,
-        same: impl FnOnce(Option<&ObjectMeta>) -> bool,
+        same: impl Fn(Option<&ObjectMeta>) -> bool,
     ) -> Result<(), ApplyError> {
         let api = self.api(key);
         let read = async { api.get(&key.name).await };
@@ -283,7 +283,10 @@ impl Applier {
         if same(found.as_ref().map(|found| &found.metadata)) {
             return Ok(());
         }
-        if let Some(found) = found {
+        // What is not seen at all is left to its watch: nobody would say again that it is gone.
+        if let Some(found) = found
+            && !same(None)
+        {
             self.remember(key, found);
         }
         Err(ApplyError::Changed { key: key.clone() })
