@@ -358,6 +358,7 @@ impl Checker {
             self.story.push(said);
         }
         if old != new {
+            self.decides(world, &old, &new);
             // A write that comes late may begin a release too: what follows is counted from it.
             if !self.leaving {
                 self.runs(world, flow, &old, &new);

@@ -204,14 +204,6 @@ impl Checker {
     fn steps(&mut self, world: &World, flow: &Flow, old: &State, new: &State) {
         let share = new.share();
         let free = self.proven.contains(&new.target_version) || !flow.planned;
-        if old.status["step"] != new.status["step"] {
-            // An interval counts from the decision, which its status took a moment to persist.
-            let decided = new.text("lastTransitionTime").parse().ok();
-            let age = decided.map_or(Duration::ZERO, |decided: Timestamp| {
-                world.clock().now().duration_since(decided).unsigned_abs()
-            });
-            self.stepped = Some(world.elapsed().saturating_sub(age.min(WRITE)));
-        }
         // The route may give by chance what the first steps of a revision ask for: the one before
         // had got there, and nobody could take it back.
         let there = new.weight() > old.weight() && share >= new.weight() && share == old.share();
@@ -260,6 +252,18 @@ impl Checker {
         self.ensure(world, "R5", free || share <= most, || {
             format!("{share} %, more than {most} % was earned")
         });
+    }
+
+    /// A step is decided on, be it by a write that comes late: its interval counts from then.
+    pub fn decides(&mut self, world: &World, old: &State, new: &State) {
+        if old.status["step"] != new.status["step"] {
+            // Its status took a moment to persist.
+            let decided = new.text("lastTransitionTime").parse().ok();
+            let age = decided.map_or(Duration::ZERO, |decided: Timestamp| {
+                world.clock().now().duration_since(decided).unsigned_abs()
+            });
+            self.stepped = Some(world.elapsed().saturating_sub(age.min(WRITE)));
+        }
     }
 
     /// The canary got more users: the next step is counted from here.
