@@ -156,7 +156,7 @@ pub struct ConfigCopy {
     /// The original.
     pub from: Key,
     /// Checksum that the original's data must have: what was analysed is what is copied. `None`
-    /// for an original that is a copy itself, which is taken as it is.
+    /// for an original that is a copy itself: it must say that it carries what the copy is to carry.
     pub checksum: Option<String>,
     /// The copy, without its data.
     pub to: Want,

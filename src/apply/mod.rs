@@ -8,13 +8,13 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
-    Client,
+    Client, ResourceExt,
     api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 
 use crate::{
-    api::status::CanaryStatus,
+    api::{CHECKSUM, status::CanaryStatus},
     object::{Key, Kind, merge_diff},
     observe::{Cache, Snapshot, object_of},
     plan::{ConfigCopy, Effect, Plan, Precondition},
@@ -379,8 +379,12 @@ impl Applier {
             })
             .await?;
         let data = found.data.get("data").cloned().unwrap_or_default();
-        let wanted = copy.checksum.as_ref();
-        if wanted.is_some_and(|wanted| workload::checksum(&data) != *wanted) {
+        let same = match &copy.checksum {
+            Some(wanted) => workload::checksum(&data) == *wanted,
+            // A copy tells what it carries.
+            None => found.annotations().get(CHECKSUM) == copy.to.annotations.get(CHECKSUM),
+        };
+        if !same {
             return Err(ApplyError::Changed {
                 key: copy.from.clone(),
             });

@@ -247,6 +247,7 @@ pub const BUGS: &[Bug] = &[
                 if let Effect::CopyConfig(mut copy) = effect
                     && phase(s) == Phase::Progressing
                     && s.name() == "shop"
+                    && copy.checksum.is_some()
                 {
                     if let Some(owner) = &mut copy.to.owner {
                         // Who applies asks whose the copy is.
