@@ -32,7 +32,7 @@ pub struct Plan {
     /// How many of the effects take capacity: from the canary, or from the primary that goes with
     /// its Canary.
     pub shrinks: usize,
-    /// Whether the status counts it against the canary that users find no pod of it.
+    /// Whether the status counts it against the canary that users find, or would find, no pod of it.
     pub unserved: bool,
     /// When to look again at the latest; `None`: when something that was looked at changes.
     pub wake: Option<Timestamp>,

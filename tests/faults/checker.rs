@@ -368,6 +368,8 @@ impl Checker {
             } else if new.share() > old.share() && new.share() == new.weight() {
                 // The step that the status says, and nobody takes it again.
                 self.takes_step(world, &new);
+            } else if old.phase() != "Promoting" && new.phase() == "Promoting" {
+                self.promotes(&new);
             }
         }
         self.neighbours(world, plural, name);

@@ -266,6 +266,20 @@ impl Checker {
         }
     }
 
+    /// The version that a promotion brings, which passed.
+    pub fn promotes(&mut self, new: &State) -> String {
+        let revision = self.revisions.get(new.text("lastAppliedSpec"));
+        let image = revision.cloned().unwrap_or_default();
+        // The target may have been replaced since; then users had what is promoted before.
+        let version = if new.target == image {
+            new.target_version.clone()
+        } else {
+            image
+        };
+        self.proven.insert(version.clone());
+        version
+    }
+
     /// The canary got more users: the next step is counted from here.
     pub fn takes_step(&mut self, world: &World, new: &State) {
         self.peak = self.peak.max(new.share());
@@ -291,20 +305,12 @@ impl Checker {
             self.ensure(world, "R1", new.canary_ready > 0, || {
                 "promotes a revision without a ready pod".to_owned()
             });
-            let revision = self.revisions.get(new.text("lastAppliedSpec"));
-            let image = revision.cloned().unwrap_or_default();
-            // The target may have been replaced since; then users had what is promoted before.
-            let version = if new.target == image {
-                new.target_version.clone()
-            } else {
-                image
-            };
+            let version = self.promotes(new);
             let same = self.analysed.iter().all(|analysed| *analysed == version);
             let analysed = self.analysed.clone();
             self.ensure(world, "R1", same, || {
                 format!("promotes {version}, and users had {analysed:?}")
             });
-            self.proven.insert(version);
         }
         if ["", "Initializing"].contains(&new.phase()) && !new.target_version.is_empty() {
             // What stands at first is what users have.

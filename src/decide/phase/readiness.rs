@@ -1,6 +1,10 @@
 //! The canary is not ready: wait, ask, or give up.
 
-use crate::{api::HookType, observe::Snapshot, workload::Readiness};
+use crate::{
+    api::HookType,
+    observe::Snapshot,
+    workload::{self, Readiness},
+};
 
 use super::super::{
     check::{self, Purpose, Verdict},
@@ -15,14 +19,23 @@ use super::{analyse::fail_check, count_check, roll_back_by_hook, wake_for};
 pub(super) fn wait_for_canary(s: &Snapshot, facts: &Facts, d: &mut Draft) {
     let why = facts.canary_obstacle(s);
     let overdue = || format!("progress deadline exceeded: {why}");
-    if let Readiness::NotReady { expired: true, .. } = facts.canary {
-        return d.roll_back_because(s, &overdue());
-    }
     let started = d.status.started_time.unwrap_or(s.now);
     let deadline = u64::try_from(s.canary.spec.progress_deadline()).unwrap_or_default();
     let deadline = after(started, std::time::Duration::from_secs(deadline));
     let exposed = d.status.canary_weight > 0 || d.status.iterations > 0;
+    let untried =
+        workload::is_scaled_to_zero(&facts.target) && d.status.halt_reason.is_none() && !exposed;
+    if s.now >= deadline && untried {
+        // The operator was away, or the server: nobody has started it yet. Its time begins now.
+        d.status.started_time = Some(s.now);
+        return;
+    }
+    if let Readiness::NotReady { expired: true, .. } = facts.canary {
+        return d.roll_back_because(s, &overdue());
+    }
     if !exposed && s.now >= deadline {
+        // Its pods may be there, and only the watch that tells whose they are late.
+        d.unserved = facts.canary == Readiness::Ready;
         return d.roll_back_because(s, &overdue());
     }
     if exposed && facts.canary_pods == 0 {
