@@ -1,15 +1,15 @@
 //! The only writer: carries out plans, one write at a time.
 
+mod confirm;
 mod event;
 
 pub use event::event;
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Client, ResourceExt,
-    api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    api::{Api, DynamicObject, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 
@@ -18,7 +18,6 @@ use crate::{
     object::{Key, Kind, merge_diff},
     observe::{Cache, Snapshot, object_of},
     plan::{ConfigCopy, Effect, Plan, Precondition},
-    route,
     telemetry::metrics::Metrics,
     workload,
 };
@@ -152,146 +151,6 @@ impl Applier {
         Ok(())
     }
 
-    /// Makes sure that the target is what a decision is made on, before a release begins or is taken
-    /// back, and before a process persists its first decision: one whose watch is late would take a
-    /// revision of the past for a new one, or raise the weight of pods that are gone.
-    ///
-    /// # Errors
-    /// When the target is another one, or cannot be read; then the decision must not be persisted.
-    pub async fn confirm_target(&self, s: &Snapshot) -> Result<(), ApplyError> {
-        let reference = &s.canary.spec.target_ref;
-        let key = Key::new(
-            Kind::from(reference.kind),
-            s.namespace(),
-            reference.name.clone(),
-        );
-        // Only what has pods counts the changes of its spec.
-        if !matches!(key.kind, Kind::Deployment | Kind::DaemonSet) {
-            return Ok(());
-        }
-        let seen = s.objects.get(&key);
-        self.is_still(&key, "confirm the revision", |found| {
-            found.map(|found| (found.generation.unwrap_or_default(), found.uid.as_deref()))
-                == seen.map(|seen| (seen.generation, Some(&*seen.uid)))
-        })
-        .await
-    }
-
-    /// Makes sure that users go where they were seen to go, before capacity is taken away, or a
-    /// route API is left.
-    ///
-    /// # Errors
-    /// When they go elsewhere, or that cannot be read.
-    pub async fn confirm_routes(&self, s: &Snapshot) -> Result<(), ApplyError> {
-        let provider = route::provider(&s.canary, s.settings.mesh_provider, &s.missing_apis);
-        let mut keys = route::router(provider).map_or_else(|_| Vec::new(), |r| r.keys(&s.canary));
-        keys.retain(|key| matches!(key.kind, Kind::VirtualService | Kind::HttpRoute));
-        let leaves = s.canary.metadata.deletion_timestamp.is_some();
-        if leaves || !keys.iter().any(|key| s.objects.contains_key(key)) {
-            keys.push(Key::new(
-                Kind::Service,
-                s.namespace(),
-                s.canary.spec.apex_name(),
-            ));
-        }
-        for key in keys {
-            let seen = s.objects.get(&key);
-            self.is_still(&key, "confirm where users go", |found| {
-                found.map(|found| found.resource_version.as_ref())
-                    == seen.map(|seen| Some(&seen.resource_version))
-            })
-            .await?;
-        }
-        Ok(())
-    }
-
-    /// Makes sure that what a plan was made of is what the server has, before anything is written
-    /// that follows from it. Watches come late, each by itself: with a status of yesterday and a
-    /// route of today, users would be sent back to a canary that failed since; with a route of
-    /// yesterday, pods would go that users are sent to.
-    ///
-    /// A status that the plan changes is confirmed by writing it.
-    ///
-    /// # Errors
-    /// When something is another one, or cannot be read; then no effect may follow.
-    pub async fn confirm(&self, s: &Snapshot, plan: &Plan) -> Result<(), ApplyError> {
-        let mut follows = plan.status.is_none() && plan.writes() > 0;
-        if s.canary.metadata.deletion_timestamp.is_some() {
-            // Users are given back to it.
-            self.confirm_target(s).await?;
-        }
-        if plan.shrinks > 0 {
-            // Capacity goes by the version of what it is taken from: a new revision has another one.
-            follows &= plan.writes() > plan.shrinks;
-            self.confirm_routes(s).await?;
-        }
-        if follows {
-            let key = Key::new(Kind::Canary, s.namespace(), s.name());
-            let version = &s.canary.metadata.resource_version;
-            self.is_still(&key, "confirm the status", |found| {
-                found.is_some_and(|found| found.resource_version == *version)
-            })
-            .await?;
-        }
-        Ok(())
-    }
-
-    /// Makes sure that users find no pod of the canary, before that is counted against it: the watch
-    /// of EndpointSlices may be late.
-    ///
-    /// # Errors
-    /// When they find one, or its EndpointSlices cannot be read; then the decision must not be
-    /// persisted.
-    pub async fn confirm_unserved(&self, s: &Snapshot) -> Result<(), ApplyError> {
-        let name = format!("{}-canary", s.canary.spec.apex_name());
-        let service = Key::new(Kind::Service, s.namespace(), name);
-        let slices = self.api(&Key::new(Kind::EndpointSlice, s.namespace(), ""));
-        let of_service = format!("{}={}", workload::SERVICE_NAME, service.name);
-        let of_service = ListParams::default().labels(&of_service);
-        let read = async { slices.list(&of_service).await };
-        let found = self
-            .write(
-                "list endpoints of",
-                &service,
-                "confirm that there are none",
-                read,
-            )
-            .await?;
-        let object = |slice| object_of(Kind::EndpointSlice, slice).map(Arc::new);
-        let found: Vec<_> = found.items.into_iter().filter_map(object).collect();
-        if workload::ready_endpoints(&found, |_| true) > 0 {
-            return Err(ApplyError::Changed { key: service });
-        }
-        Ok(())
-    }
-
-    /// Reads an object again, to go on only if it is what was looked at: `same` is given what there
-    /// is, if there is anything.
-    async fn is_still(
-        &self,
-        key: &Key,
-        reason: &'static str,
-        same: impl Fn(Option<&ObjectMeta>) -> bool,
-    ) -> Result<(), ApplyError> {
-        let api = self.api(key);
-        let read = async { api.get(&key.name).await };
-        let found = match self.write("read", key, reason, read).await {
-            Ok(found) => Some(found),
-            Err(error) if error.code() == Some(404) => None,
-            Err(error) => return Err(error),
-        };
-        if same(found.as_ref().map(|found| &found.metadata)) {
-            return Ok(());
-        }
-        // What is not seen at all is left to its watch: nobody would say again that it is gone.
-        if let Some(found) = found
-            && !same(None)
-        {
-            self.remember(key, found);
-        }
-        Err(ApplyError::Changed { key: key.clone() })
-    }
-
     /// Carries out the effects of a plan, in order; measurements are not its business.
     ///
     /// # Errors
@@ -357,7 +216,7 @@ impl Applier {
             })
             .await;
         if let Err(error) = &written
-            && error.is_conflict()
+            && error.code() == Some(409)
         {
             // It is there, and its watch is late: the next look goes on from what it is.
             let read = async { api.get(&key.name).await };
@@ -451,9 +310,7 @@ impl Applier {
             .await;
         match result {
             Ok(_) => Ok(Told::Now),
-            Err(ApplyError::Refused { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 409) => {
-                Ok(Told::Before)
-            }
+            Err(error) if error.code() == Some(409) => Ok(Told::Before),
             Err(error) => Err(error),
         }
     }

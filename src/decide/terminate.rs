@@ -133,7 +133,7 @@ fn give_back(
         }
     }
     let mut restored = Vec::new();
-    if let Some(apex) = s.objects.get(&world::apex_key(s)) {
+    if let Some(apex) = s.objects.get(&s.apex_key()) {
         let change: Option<Value> = workload::selector(target, &s.settings)
             .ok()
             .and_then(|selector| workload::revert_apex(&selector, apex));

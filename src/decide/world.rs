@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     api::{Phase, Strategy, status::CanaryStatus},
-    object::{Key, Kind, Object, Want},
+    object::{Kind, Object, Want},
     observe::Snapshot,
     plan::{Effect, Precondition},
     route::{Router, Traffic},
@@ -491,9 +491,4 @@ pub(super) fn without_target(s: &Snapshot, status: &CanaryStatus, effects: &mut 
         previous_cookie: status.previous_session_affinity_cookie.clone(),
     };
     effects.extend(route_effects(s, router, &traffic));
-}
-
-/// The key of the apex service.
-pub(super) fn apex_key(s: &Snapshot) -> Key {
-    Key::new(Kind::Service, s.namespace(), s.canary.spec.apex_name())
 }

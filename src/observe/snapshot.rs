@@ -103,8 +103,20 @@ impl Snapshot {
 
     /// The workload that the Canary releases.
     pub fn target(&self) -> Option<&Arc<Object>> {
+        self.objects.get(&self.target_key())
+    }
+
+    /// The key of the workload that the Canary releases.
+    pub fn target_key(&self) -> Key {
         let reference = &self.canary.spec.target_ref;
-        self.object(Kind::from(reference.kind), &reference.name)
+        let kind = Kind::from(reference.kind);
+        Key::new(kind, self.namespace(), reference.name.clone())
+    }
+
+    /// The key of the apex service.
+    pub fn apex_key(&self) -> Key {
+        let apex = self.canary.spec.apex_name();
+        Key::new(Kind::Service, self.namespace(), apex)
     }
 
     /// An object in the Canary's namespace.
