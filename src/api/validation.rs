@@ -77,7 +77,7 @@ impl Admission {
                 dropped: Vec::new(),
             });
         };
-        let dropped = match schema.settle(object) {
+        let dropped = match schema.settle(object, None) {
             Ok(dropped) => dropped,
             Err(fault) => {
                 return Some(Verdict {

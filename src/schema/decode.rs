@@ -7,18 +7,24 @@ use super::{Fault, Schema, Type, formats, quantity, quote};
 
 /// Brings the body of a built-in object into the form in which the server keeps it: unknown fields
 /// out, empty fields out, fields that are always written in. Returns the paths of unknown fields.
+/// What is as it was in `old`, which has that form, is not looked at again.
 ///
 /// # Errors
 /// The first value of a wrong type.
-pub fn decode_builtin(schema: &Schema, value: &mut Value) -> Result<Vec<String>, Fault> {
+pub fn decode_builtin(
+    schema: &Schema,
+    value: &mut Value,
+    old: Option<&Value>,
+) -> Result<Vec<String>, Fault> {
     let mut unknown = Vec::new();
-    decode(schema, value, Path::ROOT, &mut unknown)?;
+    decode(schema, value, old, Path::ROOT, &mut unknown)?;
     Ok(unknown)
 }
 
 fn decode(
     schema: &Schema,
     value: &mut Value,
+    old: Option<&Value>,
     path: Path<'_>,
     unknown: &mut Vec<String>,
 ) -> Result<(), Fault> {
@@ -51,11 +57,14 @@ fn decode(
                 if value.is_null() && item.ty == Type::Object && !item.pointer {
                     *value = Value::Object(Map::new());
                 }
-                decode(item, value, path.item(index), unknown)?;
+                let old = old.and_then(|old| old.get(index));
+                if old != Some(value) {
+                    decode(item, value, old, path.item(index), unknown)?;
+                }
             }
             Ok(())
         }
-        (Type::Object, Value::Object(map)) => decode_object(schema, map, path, unknown),
+        (Type::Object, Value::Object(map)) => decode_object(schema, map, old, path, unknown),
         (
             _,
             Value::Bool(_)
@@ -79,6 +88,7 @@ fn mistyped(schema: &Schema, value: &Value, path: Path<'_>) -> Fault {
 fn decode_object(
     schema: &Schema,
     map: &mut Map<String, Value>,
+    old: Option<&Value>,
     path: Path<'_>,
     unknown: &mut Vec<String>,
 ) -> Result<(), Fault> {
@@ -88,7 +98,7 @@ fn decode_object(
                 if value.is_null() && matches!(inner.ty, Type::String | Type::Bytes) {
                     *value = Value::String(String::new());
                 }
-                decode(inner, value, path.key(key), unknown)?;
+                decode(inner, value, None, path.key(key), unknown)?;
             }
         }
         return Ok(());
@@ -102,7 +112,11 @@ fn decode_object(
             }
             None => {}
             Some(field) => {
-                decode(field, value, path.field(key), unknown)?;
+                let old = old.and_then(|old| old.get(key));
+                if old == Some(value) {
+                    continue;
+                }
+                decode(field, value, old, path.field(key), unknown)?;
                 let hollow = field.always && value.as_array().is_some_and(Vec::is_empty);
                 if value.is_null() || hollow || (is_zero(field, value) && !field.always) {
                     drop.push(key.clone());
@@ -117,7 +131,7 @@ fn decode_object(
         if field.always && !map.contains_key(key) {
             let mut zero = zero_of(field);
             if zero.is_object() {
-                decode(field, &mut zero, Path::ROOT, unknown)?;
+                decode(field, &mut zero, None, Path::ROOT, unknown)?;
             }
             map.insert(key.clone(), zero);
         }
@@ -128,7 +142,7 @@ fn decode_object(
 /// An object with nothing in it, as Go writes it.
 pub fn blank_builtin(schema: &Schema) -> Value {
     let mut blank = Value::Object(Map::new());
-    let decoded = decode_builtin(schema, &mut blank);
+    let decoded = decode_builtin(schema, &mut blank, None);
     debug_assert!(decoded.is_ok(), "nothing is of a wrong type in nothing");
     blank
 }

@@ -272,7 +272,7 @@ impl Schema {
     /// Does what a server does to an object on entry: drops unknown fields, fills in defaults,
     /// and lists what is wrong. Rules are evaluated only when the values have the right shape.
     pub fn admit(&self, object: &mut Value) -> Vec<Fault> {
-        match self.settle(object) {
+        match self.settle(object, None) {
             Ok(_) => {
                 plain_numbers(object);
                 self.validate(object)

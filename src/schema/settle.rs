@@ -10,17 +10,18 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 
 impl Schema {
     /// Drops the fields that the schema does not describe, fills in defaults, and gives the paths
-    /// of what was dropped.
+    /// of what was dropped. What is as it was in `old`, which was settled, is not looked at again.
     ///
     /// # Errors
     /// A value in the metadata that no object can have there.
-    pub fn settle(&self, object: &mut Value) -> Result<Vec<String>, Fault> {
-        let mut dropped = self.prune(object);
-        self.fill_in(object);
+    pub fn settle(&self, object: &mut Value, old: Option<&Value>) -> Result<Vec<String>, Fault> {
+        let mut dropped = self.prune(object, old);
+        self.fill_in(object, old);
         if let Some(schema) = self.fields.get("metadata")
             && let Some(metadata) = object.get_mut("metadata")
         {
-            let more = decode_builtin(schema, metadata).map_err(|mut fault| {
+            let old = old.and_then(|old| old.get("metadata"));
+            let more = decode_builtin(schema, metadata, old).map_err(|mut fault| {
                 fault.path = format!("metadata.{}", fault.path);
                 fault
             })?;
@@ -30,13 +31,19 @@ impl Schema {
     }
 
     /// Drops the fields that the schema does not describe, and gives their paths.
-    pub fn prune(&self, object: &mut Value) -> Vec<String> {
+    pub fn prune(&self, object: &mut Value, old: Option<&Value>) -> Vec<String> {
         let mut dropped = Vec::new();
-        self.prune_at(object, Path::ROOT, &mut dropped);
+        self.prune_at(object, old, Path::ROOT, &mut dropped);
         dropped
     }
 
-    fn prune_at(&self, value: &mut Value, path: Path<'_>, dropped: &mut Vec<String>) {
+    fn prune_at(
+        &self,
+        value: &mut Value,
+        old: Option<&Value>,
+        path: Path<'_>,
+        dropped: &mut Vec<String>,
+    ) {
         match value {
             Value::Object(map) => {
                 let keeps = self.preserve || self.values.is_some();
@@ -45,7 +52,10 @@ impl Schema {
                 };
                 map.retain(|name, value| {
                     if let Some(field) = self.field(name) {
-                        field.prune_at(value, self.entry(&path, name), dropped);
+                        let old = old.and_then(|old| old.get(name));
+                        if old != Some(value) {
+                            field.prune_at(value, old, self.entry(&path, name), dropped);
+                        }
                         return true;
                     }
                     let known = keeps || own(name);
@@ -58,7 +68,7 @@ impl Schema {
             Value::Array(items) => {
                 for (index, value) in items.iter_mut().enumerate() {
                     if let Some(item) = &self.items {
-                        item.prune_at(value, path.item(index), dropped);
+                        item.prune_at(value, None, path.item(index), dropped);
                     }
                 }
             }
@@ -67,7 +77,7 @@ impl Schema {
     }
 
     /// Fills in defaults, and drops nulls of fields that cannot be null.
-    pub fn fill_in(&self, value: &mut Value) {
+    pub fn fill_in(&self, value: &mut Value, old: Option<&Value>) {
         match value {
             Value::Object(map) => {
                 for (name, field) in &self.fields {
@@ -90,15 +100,18 @@ impl Schema {
                     map.retain(|_, value| !(strict && value.is_null()));
                 }
                 for (name, value) in map {
-                    if let Some(field) = self.field(name) {
-                        field.fill_in(value);
+                    let old = old.and_then(|old| old.get(name));
+                    if let Some(field) = self.field(name)
+                        && old != Some(value)
+                    {
+                        field.fill_in(value, old);
                     }
                 }
             }
             Value::Array(items) => {
                 for value in items {
                     if let Some(item) = &self.items {
-                        item.fill_in(value);
+                        item.fill_in(value, None);
                     }
                 }
             }

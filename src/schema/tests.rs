@@ -117,10 +117,10 @@ fn unknown_fields_and_nulls_are_dropped_and_defaults_filled_in() {
     });
     let mut object = json!({"spec": {"kind": null, "name": null, "list": [{"b": 2}], "typo": 1}});
     assert_eq!(
-        schema(&fields).prune(&mut object),
+        schema(&fields).prune(&mut object, None),
         ["spec.list[0].b", "spec.typo"]
     );
-    schema(&fields).fill_in(&mut object);
+    schema(&fields).fill_in(&mut object, None);
     assert_eq!(
         object,
         json!({"spec": {"kind": "Gateway", "list": [{"a": 1}]}})

@@ -181,7 +181,7 @@ impl State {
             self.store.renew(resource.index, |object| {
                 if let Some(version) = resource.stored() {
                     // Metadata that no object can have does not come here.
-                    let _ = version.schema.settle(object);
+                    let _ = version.schema.settle(object, None);
                 }
             });
         }

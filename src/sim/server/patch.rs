@@ -75,7 +75,7 @@ impl State {
         }
         let shaped = !self.has(Defect::NoShaping);
         if shaped {
-            decodes(target, &mut new, options)?;
+            decodes(target, &old, &mut new, options)?;
         }
         let options = WriteOptions {
             patched: true,
@@ -160,8 +160,13 @@ impl State {
 }
 
 /// Brings a patched object into the form of its schema. Refuses a patch that makes an object that cannot be read: a fault of the patch, not of the request.
-fn decodes(target: &Target, new: &mut Value, options: &WriteOptions) -> Result<(), Refusal> {
-    shape(target, new, options).map_err(|refusal| {
+fn decodes(
+    target: &Target,
+    old: &Object,
+    new: &mut Value,
+    options: &WriteOptions,
+) -> Result<(), Refusal> {
+    shape(target, Some(old), new, options).map_err(|refusal| {
         let cause = Cause::invalid("patch", refusal.details.message);
         Refusal::invalid("", "", "", vec![cause])
     })
@@ -170,7 +175,7 @@ fn decodes(target: &Target, new: &mut Value, options: &WriteOptions) -> Result<(
 /// Refuses an applied configuration that does not fit the built-in type.
 fn decode_applied(schema: &Schema, config: &Value) -> Result<(), Refusal> {
     let mut probe = config.clone();
-    let unknown = schema::decode_builtin(schema, &mut probe).map_err(|error| {
+    let unknown = schema::decode_builtin(schema, &mut probe, None).map_err(|error| {
         Refusal::bad_request(format!("failed to create typed patch object: {error}"))
     })?;
     let mut unknown = unknown

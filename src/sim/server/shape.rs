@@ -5,22 +5,32 @@ use serde_json::Value;
 use super::error::Refusal;
 use super::request::Target;
 use super::state::WriteOptions;
+use super::store::Object;
 use super::{crd, defaults};
 use crate::schema::{Schema, decode_builtin};
 
-/// Brings an object into the form of its schema: decoded, pruned, defaulted.
-pub fn shape(target: &Target, new: &mut Value, options: &WriteOptions) -> Result<(), Refusal> {
+/// Brings an object into the form of its schema: decoded, pruned, defaulted. What is stored has it.
+pub fn shape(
+    target: &Target,
+    old: Option<&Object>,
+    new: &mut Value,
+    options: &WriteOptions,
+) -> Result<(), Refusal> {
     let schema = target.served()?.schema.clone();
-    if target.resource.custom {
-        return shape_custom(target, &schema, new, options);
-    }
     let resource = &target.resource;
+    let stored = resource.stored();
+    let old = old
+        .filter(|old| !old.outdated() && stored.is_some_and(|stored| stored.name == target.version))
+        .map(Object::value);
+    if resource.custom {
+        return shape_custom(target, &schema, old, new, options);
+    }
     if crd::is_definition(resource) {
         crd::default_names(new);
         return Ok(());
     }
     let (kind, version) = (new["kind"].take(), new["apiVersion"].take());
-    let unknown = decode_builtin(&schema, new).map_err(|error| {
+    let unknown = decode_builtin(&schema, new, old).map_err(|error| {
         Refusal::bad_request(format!(
             "{} in version \"{}\" cannot be handled as a {}: {error}",
             resource.kind, target.version, resource.kind
@@ -46,6 +56,7 @@ pub fn shape(target: &Target, new: &mut Value, options: &WriteOptions) -> Result
 fn shape_custom(
     target: &Target,
     schema: &Schema,
+    old: Option<&Value>,
     new: &mut Value,
     options: &WriteOptions,
 ) -> Result<(), Refusal> {
@@ -58,7 +69,7 @@ fn shape_custom(
         ))
     };
     let unknown = schema
-        .settle(new)
+        .settle(new, old)
         .map_err(|fault| refuse(fault.to_string()))?;
     if options.strict && !unknown.is_empty() {
         return Err(refuse(format!(

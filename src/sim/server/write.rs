@@ -83,7 +83,7 @@ impl State {
             map.remove("status");
         }
         if !self.has(Defect::NoShaping) {
-            shape(&target, &mut new, options)?;
+            shape(&target, None, &mut new, options)?;
         }
         if !options.applied && !self.untracked {
             let schema = target.served()?.schema.clone();
@@ -222,7 +222,7 @@ impl State {
             check_version(target, old, &new, options)?;
         }
         if !options.shaped && !self.has(Defect::NoShaping) {
-            shape(target, &mut new, options)?;
+            shape(target, Some(old), &mut new, options)?;
         }
         if !options.applied && !self.has(Defect::UpdatesOwnNothing) {
             let schema = target.served()?.schema.clone();
