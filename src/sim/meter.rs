@@ -28,7 +28,7 @@ pub struct Subject {
 }
 
 /// The counters of one pod.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Meter {
     codes: [u64; CODES.len()],
     /// Requests at the last look.

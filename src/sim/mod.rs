@@ -15,6 +15,7 @@ pub mod controllers;
 pub mod crash;
 mod dice;
 pub mod event;
+mod ground;
 mod load;
 pub mod manifests;
 mod meter;
@@ -37,6 +38,7 @@ pub mod world;
 
 pub use controllers::Acceptance;
 pub use dice::Dice;
+pub use ground::{Ground, Moment};
 pub use operator::{Cut, Gate};
 pub use outside::{Answer, Posted, Surroundings};
 pub use scenario::Scenario;

@@ -37,6 +37,7 @@ pub struct Surroundings {
     inner: Mutex<Inner>,
 }
 
+#[derive(Clone)]
 struct Inner {
     dice: Dice,
     disturbances: Disturbances,
@@ -81,6 +82,22 @@ impl Surroundings {
                 addresses: BTreeMap::new(),
                 queries: 0,
             }),
+        }
+    }
+
+    /// The same surroundings of a copy of their cluster.
+    #[must_use]
+    pub fn copy(
+        &self,
+        server: ApiServer,
+        clock: Clock,
+        prometheus: Arc<Mutex<Prometheus>>,
+    ) -> Self {
+        Self {
+            server,
+            clock,
+            prometheus,
+            inner: Mutex::new(self.lock().clone()),
         }
     }
 

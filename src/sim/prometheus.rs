@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::promql::{Labels, PromqlError, Series, Value, evaluate};
 
 /// The samples of all series.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Prometheus {
     series: Vec<Series>,
 }

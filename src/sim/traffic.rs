@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     Dice,
-    controllers::{Behaviours, Busy},
+    controllers::{Behaviours, Busy, Measured},
     meter::Meter,
     paths::{Paths, Way, plain},
     prometheus::Prometheus,
@@ -75,6 +75,7 @@ struct Second {
 }
 
 /// A pod that can answer, and what it counted.
+#[derive(Clone)]
 struct Pod {
     backend: Backend,
     /// The place of its image among those that were ever seen.
@@ -90,6 +91,7 @@ struct Pod {
 type Cookies = BTreeMap<String, BTreeMap<String, u64>>;
 
 /// Users, proxies and pods.
+#[derive(Clone)]
 pub struct Traffic {
     server: ApiServer,
     clock: Clock,
@@ -98,6 +100,8 @@ pub struct Traffic {
     busy: Busy,
     dice: Dice,
     lag: usize,
+    /// Seconds so far.
+    seconds: u64,
     applications: Vec<Application>,
     loads: Vec<Application>,
     visitors: BTreeMap<(String, String), Visitors>,
@@ -108,7 +112,7 @@ pub struct Traffic {
     looked: u64,
     /// Whether the last view no longer says how versions behave.
     stale: bool,
-    paths: Option<Paths>,
+    paths: Option<Arc<Paths>>,
     /// Those of the last view, by UID.
     pods: BTreeMap<String, Pod>,
     totals: BTreeMap<String, Totals>,
@@ -123,19 +127,19 @@ impl Traffic {
         server: ApiServer,
         clock: Clock,
         behaviours: Behaviours,
-        prometheus: Arc<Mutex<Prometheus>>,
+        measured: Measured,
         dice: Dice,
         lag_seconds: u64,
-        busy: Busy,
     ) -> Self {
         Self {
             server,
             clock,
             behaviours,
-            prometheus,
-            busy,
+            busy: measured.busy,
+            prometheus: measured.prometheus,
             dice,
             lag: usize::try_from(lag_seconds).unwrap_or(0),
+            seconds: 0,
             applications: Vec::new(),
             loads: Vec::new(),
             visitors: BTreeMap::new(),
@@ -149,6 +153,35 @@ impl Traffic {
             images: Vec::new(),
             recent: VecDeque::new(),
         }
+    }
+
+    /// The same users of a copy of their cluster.
+    #[must_use]
+    pub fn copy(
+        &self,
+        server: ApiServer,
+        clock: Clock,
+        behaviours: Behaviours,
+        measured: Measured,
+    ) -> Self {
+        Self {
+            server,
+            clock,
+            behaviours,
+            busy: measured.busy,
+            prometheus: measured.prometheus,
+            ..self.clone()
+        }
+    }
+
+    /// Seconds so far.
+    pub fn seconds(&self) -> u64 {
+        self.seconds
+    }
+
+    /// Whether versions behave differently since the last second.
+    pub fn is_stale(&self) -> bool {
+        self.stale
     }
 
     /// Users come to an application from now on.
@@ -214,6 +247,7 @@ impl Traffic {
 
     /// One second of traffic.
     pub fn tick(&mut self) {
+        self.seconds += 1;
         let now = self.view();
         self.views.push_back(Arc::clone(&now));
         while self.views.len() > self.lag + 1 {
@@ -224,7 +258,7 @@ impl Traffic {
             let applications = self.applications.iter().chain(&self.loads);
             let paths = Paths::new(seen, &now, applications);
             self.follow_pods(&now);
-            self.paths = Some(paths);
+            self.paths = Some(Arc::new(paths));
         }
         self.begin_second();
         let Some(paths) = &self.paths else { return };

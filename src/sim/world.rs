@@ -3,31 +3,29 @@
 use std::{
     collections::BTreeMap,
     future::Future,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
     time::Duration,
 };
 
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     task::AbortHandle,
     time::{Instant, sleep_until},
 };
 
 use super::{
-    Dice, Scenario, Surroundings,
+    Ground, Moment, Scenario, Surroundings,
     behaviour::Behaviour,
-    controllers::{Acceptance, Behaviours, Busy, Controllers, Measured},
-    manifests,
+    controllers::Acceptance,
+    ground::lock,
     operator::{Gate, OPERATOR, Operator},
-    prometheus::Prometheus,
     server::{ApiServer, Object, PatchKind, Refusal},
     traffic::Traffic,
 };
 use crate::{
-    api::{Canary, Phase, crds},
+    api::{Canary, Phase},
     clock::Clock,
     controller::{Decider, rbac},
     measure::Outside,
@@ -35,28 +33,8 @@ use crate::{
     settings::Settings,
 };
 
-/// When every world begins: seconds since 1970.
-const EPOCH: i64 = 1_767_225_600;
-
 /// Where the operator runs.
 const OWN_NAMESPACE: &str = "haldane";
-
-/// The cluster that every world begins with: it serves the custom resources and holds none. Made
-/// once, because reading their schemas and rules takes longer than many a release.
-static FOUNDED: LazyLock<Result<ApiServer, Refusal>> = LazyLock::new(|| {
-    let epoch = epoch();
-    let server = ApiServer::new(move || epoch);
-    server.leave_untracked();
-    let own = crds::crds().into_iter().map(serde_json::to_value);
-    for definition in own.flatten().chain(manifests::definitions()) {
-        server.install_crd(definition)?;
-    }
-    Ok(server)
-});
-
-fn epoch() -> Timestamp {
-    Timestamp::from_second(EPOCH).unwrap_or(Timestamp::UNIX_EPOCH)
-}
 
 /// How often a world is looked at while nothing is written.
 const LOOK: Duration = Duration::from_secs(1);
@@ -93,15 +71,8 @@ impl Default for Options {
 
 /// A cluster with its users and the operator, on one virtual clock.
 pub struct World {
-    server: ApiServer,
-    clock: Clock,
-    start: Instant,
+    ground: Arc<Ground>,
     options: Options,
-    behaviours: Behaviours,
-    /// Has controllers look again, whatever was written.
-    nudge: Arc<Notify>,
-    surroundings: Arc<Surroundings>,
-    traffic: Arc<Mutex<Traffic>>,
     gate: Arc<Gate>,
     /// Says when the gate cut the operator off.
     cut_off: watch::Receiver<u64>,
@@ -129,78 +100,42 @@ impl World {
     /// # Errors
     /// When the definitions of the custom resources are not accepted.
     pub fn new(seed: u64, options: Options) -> Result<Self, Refusal> {
-        let start = Instant::now();
-        let clock = Clock::Virtual {
-            epoch: epoch(),
-            start,
-        };
-        let server = FOUNDED.clone()?.copy(move || clock.now());
+        let ground = Ground::new(seed, &options)?;
+        Ok(Self::on(ground, options, 0))
+    }
+
+    /// A world that goes on from a moment of another one, in which so many lives of the operator
+    /// had begun and ended, with the next one. Call it first thing inside [`run`].
+    pub async fn resume(moment: &Moment, options: Options, lives: u64) -> Self {
+        Self::on(moment.ground().await, options, lives)
+    }
+
+    fn on(ground: Ground, options: Options, lives: u64) -> Self {
         let gate = Arc::new(Gate::default());
-        server.intercept(gate.clone());
-        let behaviours = Behaviours::default();
-        let prometheus = Arc::<Mutex<Prometheus>>::default();
-        let (busy, nudge) = (Busy::default(), Arc::<Notify>::default());
-        let controllers = Controllers::new(
-            server.clone(),
-            clock,
-            behaviours.clone(),
-            options.nodes,
-            options.acceptance,
-            Measured {
-                busy: Arc::clone(&busy),
-                prometheus: Arc::clone(&prometheus),
-            },
-            Arc::clone(&nudge),
-        );
-        let mut dice = Dice::new(seed);
-        let surroundings = Arc::new(Surroundings::new(
-            server.clone(),
-            clock,
-            Arc::clone(&prometheus),
-            dice.roll(),
-            options.scenario.outside.clone(),
-        ));
-        let traffic = Arc::new(Mutex::new(Traffic::new(
-            server.clone(),
-            clock,
-            behaviours.clone(),
-            prometheus,
-            Dice::new(dice.roll()),
-            options.scenario.proxy_lag_seconds,
-            busy,
-        )));
-        let users = users(
-            Arc::clone(&traffic),
-            Arc::clone(&surroundings),
-            options.scenario.scrape_seconds.max(1),
-        );
-        let tasks = vec![
-            tokio::spawn(controllers.run()).abort_handle(),
-            tokio::spawn(users).abort_handle(),
-        ];
+        ground.server.intercept(gate.clone());
+        let tasks = ground.start();
         let mut world = Self {
-            server,
-            clock,
-            start,
+            ground: Arc::new(ground),
             options,
-            behaviours,
-            nudge,
-            surroundings,
-            traffic,
             cut_off: gate.cut_off(),
             gate,
             operator: None,
             deposed: Vec::new(),
-            lives: 0,
+            lives,
             tasks,
         };
         world.start_operator();
-        Ok(world)
+        world
+    }
+
+    /// All of it but the operator.
+    pub fn ground(&self) -> &Arc<Ground> {
+        &self.ground
     }
 
     /// The API server.
     pub fn server(&self) -> &ApiServer {
-        &self.server
+        &self.ground.server
     }
 
     /// What stands between the operator and the server.
@@ -210,12 +145,12 @@ impl World {
 
     /// The clock.
     pub fn clock(&self) -> Clock {
-        self.clock
+        self.ground.clock
     }
 
     /// Time since the world began.
     pub fn elapsed(&self) -> Duration {
-        self.start.elapsed()
+        self.ground.start.elapsed()
     }
 
     /// Starts the operator, cutting off the one that runs.
@@ -229,15 +164,17 @@ impl World {
         let skew = turn
             .checked_rem(skews.len())
             .and_then(|turn| skews.get(turn));
-        let clock = skew.map_or(self.clock, |seconds| self.clock.skewed(*seconds));
+        let clock = skew.map_or(self.ground.clock, |seconds| {
+            self.ground.clock.skewed(*seconds)
+        });
         self.lives += 1;
         self.admit(&format!("{OPERATOR}{}", self.lives));
         self.operator = Some(Operator::start(
-            &self.server,
+            &self.ground.server,
             self.lives,
             clock,
             (self.options.settings.clone(), self.options.decider.clone()),
-            Arc::clone(&self.surroundings) as Arc<dyn Outside>,
+            Arc::clone(&self.ground.surroundings) as Arc<dyn Outside>,
         ));
     }
 
@@ -245,11 +182,12 @@ impl World {
     fn admit(&self, user: &str) {
         let tracking = self.options.settings.config_tracking;
         let role = |rules| rbac::role(rules, tracking);
-        self.server.grant(user, &role(rbac::RULES), "");
-        self.server
+        self.ground.server.grant(user, &role(rbac::RULES), "");
+        self.ground
+            .server
             .grant(user, &role(rbac::OWN_NAMESPACE), OWN_NAMESPACE);
         if let Some(limit) = self.options.scenario.api_limit() {
-            self.server.limit(user, limit);
+            self.ground.server.limit(user, limit);
         }
     }
 
@@ -262,27 +200,24 @@ impl World {
 
     /// Metrics servers, webhooks and chats, as an operator calls them.
     pub fn outside(&self) -> Arc<dyn Outside> {
-        Arc::clone(&self.surroundings) as Arc<dyn Outside>
+        Arc::clone(&self.ground.surroundings) as Arc<dyn Outside>
     }
 
     /// Metrics servers, webhooks and chats.
     pub fn surroundings(&self) -> &Surroundings {
-        &self.surroundings
+        &self.ground.surroundings
     }
 
     /// Users, proxies and pods.
     pub fn traffic(&self) -> MutexGuard<'_, Traffic> {
-        lock(&self.traffic)
+        lock(&self.ground.traffic)
     }
 
     /// Pods of this image behave so from now on.
     pub fn set_behaviour(&self, image: &str, behaviour: Behaviour) {
-        self.behaviours
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(image.to_owned(), behaviour);
+        lock(&self.ground.behaviours).insert(image.to_owned(), behaviour);
         self.traffic().look_again();
-        self.nudge.notify_one();
+        self.ground.nudge.notify_one();
     }
 
     /// Creates or replaces an object, as a user does with kubectl.
@@ -293,8 +228,8 @@ impl World {
         let namespace = manifest["metadata"]["namespace"]
             .as_str()
             .unwrap_or("default");
-        self.server.ensure_namespace(namespace);
-        self.server.put(manifest)
+        self.ground.server.ensure_namespace(namespace);
+        self.ground.server.put(manifest)
     }
 
     /// Changes an object by a merge patch, as a user does with kubectl.
@@ -307,21 +242,25 @@ impl World {
         object: (&str, &str),
         patch: Value,
     ) -> Result<Arc<Object>, Refusal> {
-        self.server
+        self.ground
+            .server
             .patch(resource, object, None, PatchKind::Merge, patch)
     }
 
     /// A Canary as it stands.
     pub fn canary(&self, namespace: &str, name: &str) -> Option<Canary> {
         let object = self
-            .server
+            .server()
             .get("flagger.app", "canaries", namespace, name)?;
         serde_json::from_value(object.value().clone()).ok()
     }
 
     /// The phase of a Canary; `New` when there is none.
     pub fn phase(&self, namespace: &str, name: &str) -> Phase {
-        let object = self.server.get("flagger.app", "canaries", namespace, name);
+        let object = self
+            .ground
+            .server
+            .get("flagger.app", "canaries", namespace, name);
         object
             .and_then(|canary| Phase::deserialize(canary.value().at("/status/phase")?).ok())
             .unwrap_or(Phase::New)
@@ -337,7 +276,7 @@ impl World {
     /// and its message.
     pub fn told(&self, namespace: &str, name: &str) -> Vec<(bool, String)> {
         let mut events: BTreeMap<u64, (bool, String)> = BTreeMap::new();
-        for event in self.server.list("", "events", namespace) {
+        for event in self.ground.server.list("", "events", namespace) {
             if let Some(told) = told(&event, namespace, name) {
                 events.insert(event.revision(), told);
             }
@@ -353,7 +292,7 @@ impl World {
         limit: Duration,
     ) -> bool {
         let end = Instant::now() + limit;
-        let mut revisions = self.server.follow();
+        let mut revisions = self.ground.server.follow();
         loop {
             revisions.borrow_and_update();
             if predicate(self) {
@@ -387,28 +326,6 @@ pub(super) fn told(event: &Object, namespace: &str, name: &str) -> Option<(bool,
     about.then(|| (body["type"] == "Warning", message.to_owned()))
 }
 
-/// Traffic each second, and scrapes.
-async fn users(traffic: Arc<Mutex<Traffic>>, surroundings: Arc<Surroundings>, scrape_seconds: u64) {
-    let mut seconds = tokio::time::interval(Duration::from_secs(1));
-    let mut passed = 0_u64;
-    loop {
-        seconds.tick().await;
-        let loads = surroundings.loads();
-        let mut traffic = lock(&traffic);
-        traffic.set_loads(loads);
-        traffic.tick();
-        if passed.is_multiple_of(scrape_seconds) {
-            traffic.scrape();
-        }
-        passed += 1;
-    }
-}
-
-/// A panic elsewhere leaves counters that are whole.
-fn lock(traffic: &Mutex<Traffic>) -> MutexGuard<'_, Traffic> {
-    traffic.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Drop for World {
     fn drop(&mut self) {
         for task in &self.tasks {
@@ -418,6 +335,6 @@ impl Drop for World {
         for operator in self.deposed.drain(..) {
             operator.cut(&self.gate);
         }
-        self.server.stop_intercepting();
+        self.ground.server.stop_intercepting();
     }
 }

@@ -13,10 +13,14 @@ use std::{
     time::Duration,
 };
 
-use haldane::sim::{
-    Gate,
-    server::{
-        After, ApiServer, Before, Call, Delivery, Interceptor, Outcome, Refusal, Verb, WatchEvent,
+use haldane::{
+    controller::ANSWER_TIMEOUT,
+    sim::{
+        Gate,
+        server::{
+            After, ApiServer, Before, Call, Delivery, Interceptor, Outcome, Refusal, Verb,
+            WatchEvent,
+        },
     },
 };
 use serde::{Deserialize, Serialize};
@@ -35,6 +39,11 @@ pub enum Position {
 
 impl Position {
     pub const ALL: [Self; 3] = [Self::BeforeSending, Self::AnswerLost, Self::AfterAnswer];
+
+    /// Whether the server has carried the request out by then.
+    pub fn is_done(self) -> bool {
+        self != Self::BeforeSending
+    }
 }
 
 /// How a request goes wrong.
@@ -154,6 +163,30 @@ pub enum Fault {
     Event { event: u64, twist: Twist },
 }
 
+impl Fault {
+    /// How long it goes on.
+    pub fn lasts(&self) -> Duration {
+        let seconds = match *self {
+            // A watch without an answer is asked for again after this, and tells nothing before.
+            Self::Fail {
+                error: Error::Timeout,
+                ..
+            } => return ANSWER_TIMEOUT,
+            Self::Slow { seconds, .. }
+            | Self::Depose { seconds, .. }
+            | Self::Overlap { seconds, .. }
+            | Self::TimeTravel { seconds, .. }
+            | Self::Away { seconds, .. }
+            | Self::Event {
+                twist: Twist::Late(seconds) | Twist::Merge(seconds),
+                ..
+            } => seconds,
+            Self::Crash { .. } | Self::Fail { .. } | Self::Stale { .. } | Self::Event { .. } => 0,
+        };
+        Duration::from_secs(seconds)
+    }
+}
+
 /// Whether what happens is printed as it does: for replays.
 pub static TOLD: AtomicBool = AtomicBool::new(false);
 
@@ -164,8 +197,9 @@ pub fn is_told() -> bool {
 /// More requests than anybody needs at one moment.
 const FLOOD: u64 = 1_000;
 
-#[derive(Debug, Default)]
-struct Counts {
+/// What was counted so far, and what is under way.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
     calls: u64,
     /// Writes, and reads of one object before a write: what a release at rest never does.
     deeds: u64,
@@ -189,6 +223,8 @@ struct Counts {
     behind: Option<(String, u64, Instant)>,
     /// What is to happen to the answer of a request, by sequence.
     answers: BTreeMap<u64, Fault>,
+    /// Numbers of requests under way, by sequence, where somebody is told of them.
+    numbers: BTreeMap<u64, u64>,
 }
 
 /// Stands before the gate and lets faults happen.
@@ -198,7 +234,12 @@ pub struct Chaos {
     faults: Vec<Fault>,
     start: Instant,
     counts: Mutex<Counts>,
+    witness: Option<Witness>,
 }
+
+/// Who is told of each request, before it is carried out and after it (then it is done): its number
+/// and what was counted by then.
+pub type Witness = Box<dyn Fn(u64, bool, &Counts) + Send + Sync>;
 
 impl Chaos {
     pub fn new(gate: Arc<Gate>, server: ApiServer, faults: Vec<Fault>) -> Self {
@@ -208,7 +249,22 @@ impl Chaos {
             faults,
             start: Instant::now(),
             counts: Mutex::default(),
+            witness: None,
         }
+    }
+
+    /// No faults, but for what they did to the counts so far.
+    pub fn resume(gate: Arc<Gate>, server: ApiServer, counts: Counts) -> Self {
+        Self {
+            counts: Mutex::new(counts),
+            ..Self::new(gate, server, Vec::new())
+        }
+    }
+
+    /// Tells somebody of each request.
+    pub fn tell(mut self, witness: Witness) -> Self {
+        self.witness = Some(witness);
+        self
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
@@ -328,6 +384,10 @@ impl Interceptor for Chaos {
             let at = self.start.elapsed().as_secs_f64();
             println!("{at:8.3} #{number} {}: {site} {}", call.user, call.name);
         }
+        if let Some(witness) = &self.witness {
+            counts.numbers.insert(call.sequence, number);
+            witness(number, false, &counts);
+        }
         let reads = matches!(call.verb, Verb::Get | Verb::List);
         for (index, fault) in self.faults.iter().enumerate() {
             let within = |from: u64, times: u64| (from..from + times).contains(&number);
@@ -411,6 +471,11 @@ impl Interceptor for Chaos {
             if counts.asleep.contains(&call.sequence) {
                 counts.late.insert(revision);
             }
+        }
+        if let Some(witness) = &self.witness
+            && let Some(number) = counts.numbers.remove(&call.sequence)
+        {
+            witness(number, true, &counts);
         }
         match counts.answers.remove(&call.sequence) {
             Some(Fault::Crash { position, .. }) => {

@@ -87,6 +87,7 @@ impl State {
 }
 
 /// Follows all writes of one world.
+#[derive(Clone)]
 pub struct Checker {
     pub seen: u64,
     pub objects: BTreeMap<(String, String), Arc<Object>>,

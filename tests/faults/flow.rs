@@ -54,6 +54,8 @@ pub struct Act {
     pub when: Option<(Phase, Option<i64>)>,
     /// Seconds since the act before.
     pub rest: u64,
+    /// Whether the target was scaled down after its release by then.
+    pub settled: bool,
     pub deed: Deed,
 }
 
@@ -63,6 +65,7 @@ pub fn at(phase: Phase, deed: Deed) -> Act {
     Act {
         when,
         rest: 0,
+        settled: false,
         deed,
     }
 }
@@ -73,6 +76,7 @@ fn on(weight: i64, deed: Deed) -> Act {
     Act {
         when,
         rest: 0,
+        settled: false,
         deed,
     }
 }
@@ -82,6 +86,7 @@ pub fn after(rest: u64, deed: Deed) -> Act {
     Act {
         when: None,
         rest,
+        settled: false,
         deed,
     }
 }
@@ -140,6 +145,9 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// Time between two checks where proxies are quick.
+    pub const INTERVAL: Duration = Duration::from_secs(10);
+
     fn new(name: &'static str, analysis: &Value, steps: &[i64]) -> Self {
         let mut manifests = manifests::application("shop");
         manifests[0]["metadata"]["annotations"] = json!({"team/owner": "shop"});
@@ -160,7 +168,7 @@ impl Flow {
             runs: 1,
             end: Some(Phase::Succeeded),
             may_fail: false,
-            interval: Duration::from_secs(10),
+            interval: Self::INTERVAL,
             drain: Duration::from_secs(10),
             lag: 1,
             outage: false,
@@ -281,6 +289,7 @@ impl Flow {
             Act {
                 when: when.take(),
                 rest,
+                settled: false,
                 deed,
             }
         });
@@ -535,14 +544,7 @@ pub fn with_service(flow: &mut Flow) {
     });
     let canary = flow.manifests.remove(1);
     flow.manifests.push(service);
-    flow.acts.insert(
-        0,
-        Act {
-            when: None,
-            rest: 20,
-            deed: Deed::Apply(canary),
-        },
-    );
+    flow.acts.insert(0, after(20, Deed::Apply(canary)));
     flow.users = Users::BeforeCanary;
 }
 
@@ -589,14 +591,7 @@ fn around() -> Vec<Flow> {
     moved.most = 25;
     let mut late = Flow::plain("target-comes-late");
     let target = late.manifests.remove(0);
-    late.acts.insert(
-        0,
-        Act {
-            when: None,
-            rest: 30,
-            deed: Deed::Apply(target),
-        },
-    );
+    late.acts.insert(0, after(30, Deed::Apply(target)));
     let mut rivals = Flow::plain("two-canaries-of-one-target");
     let mut second = rivals.manifests[1].clone();
     second["metadata"]["name"] = json!("shop-rival");

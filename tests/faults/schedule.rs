@@ -13,9 +13,9 @@ use haldane::controller::Decider;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    chaos::{Fault, Twist},
+    chaos::{Fault, Position, Twist},
     flow::Flow,
-    trial::{Trial, try_out},
+    trial::{Trial, try_crashes, try_out},
 };
 
 /// A trial, as a file holds it.
@@ -69,8 +69,23 @@ impl Schedule {
 
     /// Tries it: every invariant has to hold, and the end to be the one without faults.
     pub fn outcome(&self) -> Outcome {
-        let flow = Flow::named(&self.flow).lagging(self.lag);
-        let trial = try_out(&flow, &self.faults, self.seed, &Decider::default());
+        let trial = try_out(&self.world(), &self.faults, self.seed, &Decider::default());
+        self.judge(trial)
+    }
+
+    fn world(&self) -> Flow {
+        Flow::named(&self.flow).lagging(self.lag)
+    }
+
+    /// Where it crashes, when that is all that happens.
+    fn crash(&self) -> Option<(u64, Position)> {
+        match self.faults[..] {
+            [Fault::Crash { call, position }] => Some((call, position)),
+            _ => None,
+        }
+    }
+
+    fn judge(&self, trial: Trial) -> Outcome {
         if let Some(violation) = trial.violation {
             return Outcome::Wrong(format!("{}: {violation:?}", self.flow));
         }
@@ -228,22 +243,54 @@ pub fn on_all_cores<T: Sync>(all: &[T], work: impl Fn(&T) + Sync) {
     });
 }
 
+/// Schedules that have all in common until a crash, which is all that happens, and others each by
+/// itself.
+fn worlds(schedules: &[Schedule]) -> Vec<Vec<&Schedule>> {
+    let mut crashes: BTreeMap<_, Vec<&Schedule>> = BTreeMap::new();
+    let mut others = Vec::new();
+    for schedule in schedules {
+        if schedule.crash().is_some() {
+            let world = (&schedule.flow, schedule.lag, schedule.seed);
+            crashes.entry(world).or_default().push(schedule);
+        } else {
+            others.push(vec![schedule]);
+        }
+    }
+    crashes.into_values().chain(others).collect()
+}
+
+fn outcomes<'a>(world: &[&'a Schedule]) -> Vec<(&'a Schedule, Outcome)> {
+    let (first, crashes) = match world {
+        [] => return Vec::new(),
+        [alone] => return vec![(*alone, alone.outcome())],
+        [first, ..] => (first, world.iter().filter_map(|schedule| schedule.crash())),
+    };
+    let crashes: Vec<_> = crashes.collect();
+    let trials = try_crashes(&first.world(), &crashes, first.seed, &Decider::default());
+    let judge = |(schedule, trial): (&&'a Schedule, Option<Trial>)| {
+        let outcome = trial.map_or(Outcome::Missed, |trial| schedule.judge(trial));
+        (*schedule, outcome)
+    };
+    world.iter().zip(trials).map(judge).collect()
+}
+
 /// Tries all of them, and fails with those that go wrong, shrunk, and how to replay each. One whose
 /// fault never happened is not counted as a run.
 pub fn try_all(what: &str, schedules: &[Schedule]) {
     let started = Instant::now();
     let (mut runs, mut missed, mut found) = (0_usize, 0_usize, Vec::new());
     let counts = Mutex::new((&mut runs, &mut missed, &mut found));
-    on_all_cores(schedules, |schedule| {
-        let outcome = schedule.outcome();
-        let mut counts = counts.lock().unwrap();
-        match outcome {
-            Outcome::Right => *counts.0 += 1,
-            Outcome::Missed => *counts.1 += 1,
-            Outcome::Wrong(text) => {
-                println!("{text}\n  {}", serde_json::to_string(schedule).unwrap());
-                *counts.0 += 1;
-                counts.2.push((schedule.clone(), text));
+    on_all_cores(&worlds(schedules), |world| {
+        for (schedule, outcome) in outcomes(world) {
+            let mut counts = counts.lock().unwrap();
+            match outcome {
+                Outcome::Right => *counts.0 += 1,
+                Outcome::Missed => *counts.1 += 1,
+                Outcome::Wrong(text) => {
+                    println!("{text}\n  {}", serde_json::to_string(schedule).unwrap());
+                    *counts.0 += 1;
+                    counts.2.push((schedule.clone(), text));
+                }
             }
         }
     });

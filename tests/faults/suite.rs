@@ -7,13 +7,14 @@ use std::{
     sync::{Mutex, atomic::Ordering},
 };
 
-use haldane::sim::Dice;
+use haldane::{controller::Decider, sim::Dice};
 
 use crate::{
     chaos::{Error, Fault, Position, TOLD, Twist},
     flow::Flow,
     invariants::INVARIANTS,
     schedule::{Outcome, Schedule, calm, on_all_cores, regressions, try_all},
+    trial::{Mark, try_crashes, try_out},
 };
 
 /// How many crashes are tried when nobody says it.
@@ -30,7 +31,7 @@ fn others() -> usize {
 }
 
 /// Seconds by which proxies follow late, in turn.
-const LAGS: [u64; 5] = [1, 0, 7, 30, 120];
+const LAGS: [u64; 6] = [1, 0, 7, 30, 120, 60];
 
 fn names() -> Vec<&'static str> {
     Flow::all().iter().map(|flow| flow.name).collect()
@@ -48,13 +49,8 @@ fn choose<K: Ord>(all: Vec<(K, Schedule)>, most: usize) -> (Vec<Schedule>, usize
             rest.push(schedule);
         }
     }
-    let mut dice = Dice::new(1);
-    for list in [&mut first, &mut rest] {
-        for index in (1..list.len()).rev() {
-            let other = usize::try_from(dice.roll()).unwrap_or_default() % (index + 1);
-            list.swap(index, other);
-        }
-    }
+    shuffle(&mut first);
+    shuffle(&mut rest);
     first.extend(rest);
     let whole = first.len();
     let worlds = first.iter().cycle().enumerate().take(most);
@@ -70,6 +66,14 @@ fn choose<K: Ord>(all: Vec<(K, Schedule)>, most: usize) -> (Vec<Schedule>, usize
         })
         .collect();
     (chosen, kinds.len())
+}
+
+fn shuffle<T>(list: &mut [T]) {
+    let mut dice = Dice::new(1);
+    for index in (1..list.len()).rev() {
+        let other = usize::try_from(dice.roll()).unwrap_or_default() % (index + 1);
+        list.swap(index, other);
+    }
 }
 
 #[test]
@@ -112,29 +116,92 @@ fn list_or_watch_without_answer_is_asked_again() {
 
 #[test]
 fn crash_at_a_request_changes_nothing() {
-    let mut all = Vec::new();
-    let mut sites = BTreeSet::new();
-    for name in names() {
-        for (index, site) in calm(name, 1, |calm| calm.sites.clone())
-            .into_iter()
-            .enumerate()
-        {
-            for position in Position::ALL {
-                let call = index as u64 + 1;
-                let schedule = Schedule::new(name, vec![Fault::Crash { call, position }]);
-                all.push(((site.clone(), position, name), schedule));
-            }
-            sites.insert(site);
+    let mut chosen = Vec::new();
+    for world in 0.. {
+        let mut moments = crashes(LAGS[world % LAGS.len()], 1 + world as u64);
+        moments.truncate(runs() - chosen.len());
+        chosen.extend(moments);
+        if chosen.len() == runs() {
+            break;
         }
     }
-    let places = all.len();
-    let (chosen, kinds) = choose(all, runs());
-    println!(
-        "{} sites of requests, {kinds} of site, position and flow, {places} places; {} chosen",
-        sites.len(),
-        chosen.len()
-    );
     try_all("single crashes", &chosen);
+}
+
+/// A crash at each moment of each flow at which something is another than at the moment before, in
+/// any order. What a process leaves behind at a request is what it leaves behind at the next one,
+/// unless something happened meanwhile: mostly nothing happens between one answer and the next
+/// request, nor when it reads.
+fn crashes(lag: u64, seed: u64) -> Vec<Schedule> {
+    let (mut sites, mut kinds, mut places) = (BTreeSet::new(), BTreeSet::new(), 0);
+    let mut moments = Vec::new();
+    for name in names() {
+        calm(name, lag, |calm| {
+            for position in Position::ALL {
+                let kind = |site| (name, position, site);
+                kinds.extend(calm.sites.iter().cloned().map(kind));
+            }
+            places += calm.sites.len() * Position::ALL.len();
+            sites.extend(calm.sites.iter().cloned());
+            let mut worlds = BTreeSet::new();
+            for Mark { call, done, world } in &calm.marks {
+                if !worlds.insert(world) {
+                    continue;
+                }
+                let crash = Fault::Crash {
+                    call: *call,
+                    position: Position::ALL[usize::from(*done)],
+                };
+                moments.push(Schedule {
+                    lag,
+                    seed,
+                    ..Schedule::new(name, vec![crash])
+                });
+            }
+        });
+    }
+    println!(
+        "lag {lag}, seed {seed}: {} sites of requests, {} of site, position and flow, {places} \
+         places at {} moments",
+        sites.len(),
+        kinds.len(),
+        moments.len()
+    );
+    shuffle(&mut moments);
+    moments
+}
+
+/// Single crashes are tried once for all requests with the same world, and share what comes before
+/// them: each goes on from a copy. This tries some of them from the start as well.
+#[test]
+fn crash_in_a_copy_of_a_world_comes_to_the_same() {
+    const BETWEEN: usize = 15;
+    let decider = Decider::default();
+    let names = ["config", "autoscaled", "gateway", "gate-of-the-promotion"];
+    on_all_cores(&names, |name| {
+        let flow = Flow::named(name);
+        let marks = calm(name, 1, |calm| calm.marks.clone());
+        for Mark { call, done, world } in marks.iter().step_by(BETWEEN + 1) {
+            let said = format!("{name}, {call}, {world:?}");
+            let first = marks.iter().find(|mark| mark.world == *world).unwrap();
+            let position = |done| Position::ALL[usize::from(done)];
+            let copy = try_crashes(&flow, &[(first.call, position(first.done))], 1, &decider);
+            let copy = copy.into_iter().next().flatten().expect(&said);
+            let position = if *done {
+                Position::AfterAnswer
+            } else {
+                Position::BeforeSending
+            };
+            let crash = Fault::Crash {
+                call: *call,
+                position,
+            };
+            let whole = try_out(&flow, &[crash], 1, &decider);
+            assert_eq!(copy.violation, whole.violation, "{said}");
+            assert_eq!(copy.story, whole.story, "{said}");
+            assert_eq!(copy.end.differences(&whole.end), [""; 0], "{said}");
+        }
+    });
 }
 
 #[test]
@@ -248,11 +315,10 @@ fn at_random(seed: u64, names: &[&str]) -> Schedule {
     let mut dice = Dice::new(seed);
     let mut below = |n: u64| dice.roll() % n.max(1);
     let name = names[usize::try_from(below(names.len() as u64)).unwrap()];
+    // What a flow comes to without faults has to be known for each lag.
     let lag = match below(4) {
         0 | 1 => 1,
-        2 => LAGS[usize::try_from(below(5)).unwrap()],
-        // What a flow comes to without faults has to be known for each.
-        _ => 10 * below(13),
+        _ => LAGS[usize::try_from(below(LAGS.len() as u64)).unwrap()],
     };
     let (sites, events) = calm(name, lag, |calm| (calm.sites.clone(), calm.events));
     let reads: Vec<u64> = (1..)

@@ -1,26 +1,36 @@
 //! One release in a world with faults, judged after every write.
 
-use std::{cell::Cell, panic, sync::Arc, sync::Once, time::Duration};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    panic,
+    sync::{Arc, Mutex, Once},
+    time::Duration,
+};
 
 use haldane::{
     api::Phase,
-    controller::{ANSWER_TIMEOUT, Decider},
+    controller::Decider,
     route::Request,
     sim::{
-        Answer, Options, World, behaviour::Behaviour, crash::EndState, run, server::DeleteOptions,
-        traffic::Application,
+        Answer, Ground, Moment, Options, World, behaviour::Behaviour, crash::EndState, run,
+        server::DeleteOptions, traffic::Application,
     },
 };
 use serde_json::{Value, json};
 
 use crate::{
-    chaos::{Chaos, Error, Fault},
+    chaos::{Chaos, Counts, Fault, Position},
     checker::{Checker, Violation},
-    flow::{Act, Deed, Flow, GATE, Users, healthy},
+    flow::{Deed, Flow, GATE, Users, healthy},
 };
 
 /// How long a release may take, with all its faults, where proxies are quick.
 const LIMIT: Duration = Duration::from_mins(15);
+
+/// How long nothing is written at the end, beside the time to drain and that of the longest fault:
+/// longer than anything waits, and that is half a minute.
+const REST: Duration = Duration::from_secs(35);
 
 /// What came of a trial.
 #[derive(Debug)]
@@ -30,11 +40,50 @@ pub struct Trial {
     pub calls: u64,
     pub events: u64,
     pub sites: Vec<String>,
+    /// What the world was like at each request.
+    pub marks: Vec<Mark>,
     /// When the release had which phase and weight.
     pub story: Vec<(Duration, String, i64)>,
     pub seconds: u64,
     /// Whether each fault happened.
     pub struck: bool,
+}
+
+/// At a request: all that outlives the process which makes it. Processes that crash at two requests
+/// with the same world leave the same behind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark {
+    /// Number of the request.
+    pub call: u64,
+    /// Whether it is carried out.
+    pub done: bool,
+    pub world: Stand,
+}
+
+/// Where a world stands: how long it is there, and how much happened in it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stand {
+    elapsed: Duration,
+    revision: u64,
+    /// Requests of webhooks and chats that arrived.
+    posted: usize,
+    /// Seconds of users, what they and others did, and what the checker saw.
+    seconds: u64,
+    acts: usize,
+    seen: u64,
+}
+
+impl Stand {
+    fn of(ground: &Ground, following: &Following) -> Self {
+        Self {
+            elapsed: ground.elapsed(),
+            revision: ground.server().revision(),
+            posted: ground.surroundings().posted().len(),
+            seconds: ground.traffic().seconds(),
+            acts: following.people.done,
+            seen: following.checker.seen,
+        }
+    }
 }
 
 thread_local! {
@@ -60,26 +109,29 @@ pub fn try_out(flow: &Flow, faults: &[Fault], seed: u64, decider: &Decider) -> T
     run(|| trial(flow, faults, seed, decider.clone())).unwrap()
 }
 
-/// An empty world with faults, and how versions behave in it.
-fn world(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> (World, Arc<Chaos>) {
+/// What the world of a flow is like.
+fn options(flow: &Flow, decider: Decider) -> Options {
     let mut options = Options {
         decider,
         ..Options::default()
     };
     options.settings.drain = flow.drain;
     // Often enough that every check sees the errors of its step.
-    options.scenario.scrape_seconds = 2;
+    options.scenario.scrape_seconds = if flow.interval > Flow::INTERVAL {
+        10
+    } else {
+        2
+    };
     options.scenario.proxy_lag_seconds = flow.lag;
     if flow.outage {
         options.scenario.outside.outages = vec![(0.0, 1e9)];
     }
-    let world = World::new(seed, options).unwrap();
-    let chaos = Arc::new(Chaos::new(
-        Arc::clone(world.gate()),
-        world.server().clone(),
-        faults.to_vec(),
-    ));
-    world.server().intercept(chaos.clone());
+    options
+}
+
+/// An empty world, and how versions behave in it.
+fn world(flow: &Flow, seed: u64, decider: Decider) -> World {
+    let world = World::new(seed, options(flow, decider)).unwrap();
     for image in ["shop:1.0", "shop:1.1", "shop:1.2", "store:1.0", "store:1.1"] {
         world.set_behaviour(image, healthy());
     }
@@ -95,42 +147,31 @@ fn world(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> (World, 
     };
     world.set_behaviour("shop:crash", crashing);
     world.surroundings().answer(GATE, Answer::Status(403));
-    (world, chaos)
+    for manifest in &flow.manifests {
+        world.apply(manifest.clone()).unwrap();
+    }
+    world
 }
 
 /// Users and other people: what they do, one after the other.
-struct People<'a> {
-    flow: &'a Flow,
-    acts: std::slice::Iter<'a, Act>,
-    next: Option<&'a Act>,
+#[derive(Clone, Default)]
+struct People {
+    /// How many acts are done.
+    done: usize,
     last: Duration,
     initialized: Option<Duration>,
     opened: Option<Duration>,
 }
 
-impl<'a> People<'a> {
-    fn new(flow: &'a Flow) -> Self {
-        let mut acts = flow.acts.iter();
-        let next = acts.next();
-        let last = Duration::ZERO;
-        Self {
-            flow,
-            acts,
-            next,
-            last,
-            initialized: None,
-            opened: None,
-        }
-    }
-
-    fn come(&mut self, world: &World, phase: &str) {
+impl People {
+    fn come(&mut self, world: &World, flow: &Flow, phase: &str) {
         let now = world.elapsed();
         if phase == "Initialized" {
             self.initialized.get_or_insert(now);
         }
         // Proxies have followed the bootstrap of an apex that is new.
-        let lag = Duration::from_secs(self.flow.lag + 2);
-        let due = match self.flow.users {
+        let lag = Duration::from_secs(flow.lag + 2);
+        let due = match flow.users {
             Users::WhenReady => self.initialized.map(|at| at + lag),
             Users::BeforeCanary => Some(Duration::from_secs(8) + lag),
             Users::Nobody => None,
@@ -148,8 +189,8 @@ impl<'a> People<'a> {
     }
 
     /// Does what is due; what was done.
-    fn act(&mut self, world: &World, status: &Value) -> Option<&'a Deed> {
-        let act = self.next?;
+    fn act<'a>(&mut self, world: &World, flow: &'a Flow, status: &Value) -> Option<&'a Deed> {
+        let act = flow.acts.get(self.done)?;
         let now = world.elapsed();
         let phase = status["phase"].as_str().unwrap_or_default();
         let here = act.when.is_none_or(|(when, weight)| {
@@ -158,21 +199,23 @@ impl<'a> People<'a> {
         // Metrics need some traffic first.
         let warm = Duration::from_secs(15);
         let known = act.when.is_none()
-            || self.flow.users == Users::Nobody
+            || flow.users == Users::Nobody
             || self.opened.is_some_and(|at| now > at + warm);
-        if !here || !known || now < self.last + Duration::from_secs(act.rest) {
+        let early = now < self.last + Duration::from_secs(act.rest)
+            || act.settled && status["scaledDown"] != true;
+        if !here || !known || early {
             return None;
         }
         // A neighbour that only starts takes over what stands then, whatever it is.
         let neighbour = world.canary("default", "store");
         let phase = neighbour.map(|canary| canary.status.unwrap_or_default().phase);
         let starts = matches!(phase, Some(Phase::New | Phase::Initializing));
-        if act.when.is_some() && starts && !self.flow.panics {
+        if act.when.is_some() && starts && !flow.panics {
             return None;
         }
         perform(world, &act.deed);
         self.last = now;
-        self.next = self.acts.next();
+        self.done += 1;
         Some(&act.deed)
     }
 }
@@ -246,75 +289,119 @@ fn perform(world: &World, deed: &Deed) {
     }
 }
 
-async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Trial {
-    let (mut world, chaos) = world(flow, faults, seed, decider);
-    for manifest in &flow.manifests {
-        world.apply(manifest.clone()).unwrap();
-    }
-    let mut checker = Checker::new(flow);
-    let mut people = People::new(flow);
-    let mut written = (0, Duration::ZERO);
-    // A watch without an answer is asked for again after a minute, and tells nothing before.
-    let hangs = |fault: &Fault| {
-        matches!(
-            fault,
-            Fault::Fail {
-                error: Error::Timeout,
-                ..
-            }
-        )
-    };
-    let hang = if faults.iter().any(hangs) {
-        ANSWER_TIMEOUT
-    } else {
-        Duration::ZERO
-    };
-    let rest = flow.drain + Duration::from_secs(45) + hang;
-    let ended = |status: &Value, world: &World| {
-        let phase = status["phase"].as_str().unwrap_or_default();
-        if let Some(end) = flow.end {
-            return phase == end.as_str() || (flow.may_fail && phase == "Failed");
+/// Who follows a trial: those who act in it, and who judges it.
+#[derive(Clone)]
+struct Following {
+    checker: Checker,
+    people: People,
+    /// How many requests wrote something, and when the last one did.
+    written: (u64, Duration),
+}
+
+/// A trial at one request, to go on from.
+struct Kept {
+    moment: Moment,
+    counts: Counts,
+    following: Following,
+}
+
+impl Following {
+    fn new(flow: &Flow) -> Self {
+        Self {
+            checker: Checker::new(flow),
+            people: People::default(),
+            written: (0, Duration::ZERO),
         }
-        let heir = || world.phase("default", "shop-rival") == Phase::Initialized;
-        world.canary("default", "shop").is_none() && (!flow.inherited || heir())
+    }
+
+    /// Looks, and does what is due; whether there is nothing left to come.
+    fn look(&mut self, world: &World, chaos: &Chaos, flow: &Flow, rest: Duration) -> bool {
+        let Self {
+            checker,
+            people,
+            written,
+        } = self;
+        checker.look(world, chaos, flow);
+        let status = checker.before.status.clone();
+        people.come(world, flow, status["phase"].as_str().unwrap_or_default());
+        if let Some(deed) = people.act(world, flow, &status) {
+            checker.sees(deed);
+            written.1 = world.elapsed();
+        }
+        let deeds = chaos.deeds();
+        if deeds != written.0 {
+            *written = (deeds, world.elapsed());
+        }
+        let panics = PANICS.with(Cell::get);
+        checker.ensure(world, "B1", panics == 0 || flow.panics, || {
+            format!("{panics} panics")
+        });
+        checker.ensure(world, "B2", !chaos.flooded(), || {
+            "asks the server again and again without a pause".to_owned()
+        });
+        let quiet = world.elapsed() > written.1 + rest;
+        let done = people.done == flow.acts.len() && quiet && ended(flow, &status, world);
+        checker.violation.is_some() || done
+    }
+}
+
+fn ended(flow: &Flow, status: &Value, world: &World) -> bool {
+    let phase = status["phase"].as_str().unwrap_or_default();
+    if let Some(end) = flow.end {
+        return phase == end.as_str() || (flow.may_fail && phase == "Failed");
+    }
+    let heir = || world.phase("default", "shop-rival") == Phase::Initialized;
+    world.canary("default", "shop").is_none() && (!flow.inherited || heir())
+}
+
+async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Trial {
+    let world = world(flow, seed, decider);
+    let (gate, server) = (Arc::clone(world.gate()), world.server().clone());
+    let following = Arc::new(Mutex::new(Following::new(flow)));
+    let marks = Arc::new(Mutex::new(Vec::new()));
+    let witness = {
+        let (ground, following, marks) = (world.ground().clone(), following.clone(), marks.clone());
+        move |call: u64, done: bool, _: &Counts| {
+            let world = Stand::of(&ground, &following.lock().unwrap());
+            marks.lock().unwrap().push(Mark { call, done, world });
+        }
     };
-    world
-        .run_until(
-            |world| {
-                checker.look(world, &chaos, flow);
-                let status = checker.before.status.clone();
-                people.come(world, status["phase"].as_str().unwrap_or_default());
-                if let Some(deed) = people.act(world, &status) {
-                    checker.sees(deed);
-                    written.1 = world.elapsed();
-                }
-                let deeds = chaos.deeds();
-                if deeds != written.0 {
-                    written = (deeds, world.elapsed());
-                }
-                let panics = PANICS.with(Cell::get);
-                checker.ensure(world, "B1", panics == 0 || flow.panics, || {
-                    format!("{panics} panics")
-                });
-                checker.ensure(world, "B2", !chaos.flooded(), || {
-                    "asks the server again and again without a pause".to_owned()
-                });
-                let quiet = world.elapsed() > written.1 + rest;
-                let done = people.next.is_none() && quiet && ended(&status, world);
-                checker.violation.is_some() || done
-            },
-            LIMIT + Duration::from_secs(20 * flow.lag) + 5 * hang,
-        )
-        .await;
-    checker.look(&world, &chaos, flow);
+    let chaos = Chaos::new(gate, server, faults.to_vec()).tell(Box::new(witness));
+    let longest = faults.iter().map(Fault::lasts).max().unwrap_or_default();
+    let trial = follow(world, &Arc::new(chaos), flow, &following, longest).await;
+    let marks = std::mem::take(&mut *marks.lock().unwrap());
+    Trial { marks, ..trial }
+}
+
+/// Lets a trial come to its end, in which the longest fault lasts so long.
+async fn follow(
+    mut world: World,
+    chaos: &Arc<Chaos>,
+    flow: &Flow,
+    following: &Mutex<Following>,
+    longest: Duration,
+) -> Trial {
+    world.server().intercept(Arc::clone(chaos) as Arc<_>);
+    let rest = flow.drain + REST + longest;
+    let limit = LIMIT + Duration::from_secs(20 * flow.lag) + 5 * longest;
+    let look = |world: &World| following.lock().unwrap().look(world, chaos, flow, rest);
+    let limit = limit.saturating_sub(world.elapsed());
+    world.run_until(look, limit).await;
+    let Following {
+        mut checker,
+        people,
+        written,
+    } = following.lock().unwrap().clone();
+    checker.look(&world, chaos, flow);
     let phase = world.phase("default", "shop");
     let status = checker.before.status.clone();
-    checker.ensure(&world, "L1", ended(&status, &world), || {
+    checker.ensure(&world, "L1", ended(flow, &status, &world), || {
         let wanted = flow.end.map_or("gone", Phase::as_str);
         format!("ends {phase}, not {wanted}: {}", status["haltReason"])
     });
-    checker.ensure(&world, "L1", people.next.is_none(), || {
-        format!("ends before {:?}", people.next)
+    let next = flow.acts.get(people.done);
+    checker.ensure(&world, "L1", next.is_none(), || {
+        format!("ends before {next:?}")
     });
     checker.rest(&world, flow);
     let idle = world.elapsed().saturating_sub(written.1);
@@ -327,8 +414,66 @@ async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Tr
         calls: chaos.calls(),
         events: chaos.events(),
         sites: chaos.sites(),
+        marks: Vec::new(),
         story: checker.story,
         seconds: world.elapsed().as_secs(),
         struck: chaos.all_struck(),
     }
+}
+
+/// Tries a flow with one crash, once for each of these places: of a request, and of a moment of it.
+/// None of a place that the flow does not have. What comes before a crash runs once for all.
+pub fn try_crashes(
+    flow: &Flow,
+    crashes: &[(u64, Position)],
+    seed: u64,
+    decider: &Decider,
+) -> Vec<Option<Trial>> {
+    count_panics();
+    let wanted = crashes.iter().map(|(call, at)| (*call, at.is_done()));
+    let kept = run(|| keep(flow, wanted.collect(), seed, decider.clone())).unwrap();
+    let go_on = |(call, at): &(u64, Position)| {
+        let kept = kept.get(&(*call, at.is_done()))?;
+        PANICS.with(|count| count.set(0));
+        Some(run(|| go_on(flow, kept, decider.clone())).unwrap())
+    };
+    crashes.iter().map(go_on).collect()
+}
+
+/// A flow without faults, as it stands at each of these requests: before it, or once it is done.
+async fn keep(
+    flow: &Flow,
+    wanted: BTreeSet<(u64, bool)>,
+    seed: u64,
+    decider: Decider,
+) -> BTreeMap<(u64, bool), Kept> {
+    let world = world(flow, seed, decider);
+    let (gate, server) = (Arc::clone(world.gate()), world.server().clone());
+    let following = Arc::new(Mutex::new(Following::new(flow)));
+    let all = Arc::new(Mutex::new(BTreeMap::new()));
+    let witness = {
+        let (ground, following, all) = (world.ground().clone(), following.clone(), all.clone());
+        move |number: u64, done: bool, counts: &Counts| {
+            if wanted.contains(&(number, done)) {
+                let kept = Kept {
+                    moment: ground.keep(),
+                    counts: counts.clone(),
+                    following: following.lock().unwrap().clone(),
+                };
+                all.lock().unwrap().insert((number, done), kept);
+            }
+        }
+    };
+    let chaos = Chaos::new(gate, server, Vec::new()).tell(Box::new(witness));
+    follow(world, &Arc::new(chaos), flow, &following, Duration::ZERO).await;
+    std::mem::take(&mut *all.lock().unwrap())
+}
+
+/// What comes of a flow whose operator crashed at this moment.
+async fn go_on(flow: &Flow, kept: &Kept, decider: Decider) -> Trial {
+    let world = World::resume(&kept.moment, options(flow, decider), 1).await;
+    let (gate, server) = (Arc::clone(world.gate()), world.server().clone());
+    let chaos = Arc::new(Chaos::resume(gate, server, kept.counts.clone()));
+    let following = Mutex::new(kept.following.clone());
+    follow(world, &chaos, flow, &following, Duration::ZERO).await
 }

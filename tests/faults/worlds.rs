@@ -64,7 +64,10 @@ fn applied_again(name: &'static str, image: &'static str, end: Phase) -> Flow {
     flow.acts.extend((0..8).map(|_| again(7, &held)));
     flow.acts.push(at(end, Deed::Reapply(held.clone())));
     // Once it was scaled to zero it is not fought over any more.
-    flow.acts.push(again(150, &held));
+    flow.acts.push(Act {
+        settled: true,
+        ..again(30, &held)
+    });
     flow.pods = 2;
     flow
 }

@@ -6,11 +6,12 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use super::{
-    Controllers, behaviour, condition, integer, items, next_condition, replica_set::is_ready, text,
+    Controllers, behaviour, condition, integer, items, later, next_condition,
+    replica_set::is_ready, text,
 };
 use crate::sim::{prometheus::Prometheus, promql, server::Object};
 
@@ -18,11 +19,27 @@ use crate::sim::{prometheus::Prometheus, promql, server::Object};
 pub type Busy = Arc<Mutex<BTreeMap<String, f64>>>;
 
 /// What autoscalers go by.
+#[derive(Clone, Default)]
 pub struct Measured {
     /// Requests a second of each pod.
     pub busy: Busy,
     /// The metrics server.
     pub prometheus: Arc<Mutex<Prometheus>>,
+}
+
+impl Measured {
+    /// The same in another cluster.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        fn copy<T: Clone>(shared: &Mutex<T>) -> Arc<Mutex<T>> {
+            let shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::new(Mutex::new(shared.clone()))
+        }
+        Self {
+            busy: copy(&self.busy),
+            prometheus: copy(&self.prometheus),
+        }
+    }
 }
 
 /// Time between two looks at the load.
@@ -41,13 +58,13 @@ const HPAS: (&str, &str) = ("autoscaling", "horizontalpodautoscalers");
 const SCALED_OBJECTS: (&str, &str) = ("keda.sh", "scaledobjects");
 
 /// What an autoscaler remembers.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Memory {
-    next: Option<Instant>,
+    next: Option<Timestamp>,
     /// What each asked for in the past, by UID.
-    asked: BTreeMap<String, VecDeque<(Instant, i64)>>,
+    asked: BTreeMap<String, VecDeque<(Timestamp, i64)>>,
     /// When a `ScaledObject`'s triggers were last active, by UID.
-    active: BTreeMap<String, Instant>,
+    active: BTreeMap<String, Timestamp>,
 }
 
 /// What is scaled.
@@ -68,12 +85,12 @@ impl Controllers {
         if autoscalers.is_empty() && scaled_objects.is_empty() {
             return;
         }
-        let now = Instant::now();
+        let now = self.clock.now();
         match self.scaling.next.filter(|next| *next > now) {
             Some(next) => return self.wake_at(next),
-            None => self.scaling.next = Some(now + SYNC),
+            None => self.scaling.next = Some(later(now, SYNC)),
         }
-        self.wake_at(now + SYNC);
+        self.wake_at(later(now, SYNC));
         for autoscaler in &autoscalers {
             if !autoscaler.terminating() {
                 self.autoscaler(autoscaler);
@@ -227,7 +244,7 @@ impl Controllers {
                 active |= wakes;
             }
         }
-        let now = Instant::now();
+        let now = self.clock.now();
         let uid = scaled_object.uid().to_owned();
         if active {
             self.scaling.active.insert(uid.clone(), now);
@@ -239,7 +256,7 @@ impl Controllers {
         let most = integer(spec, "/maxReplicaCount").unwrap_or(100).max(1);
         let wanted = if active {
             asked.max(least).clamp(1, most)
-        } else if now >= since + cooldown || scaled.current == 0 {
+        } else if now >= later(since, cooldown) || scaled.current == 0 {
             least
         } else {
             scaled.current.max(least)
@@ -308,17 +325,15 @@ impl Controllers {
     /// The most that was asked for of late: fewer replicas must be enough for a while.
     fn steady(&mut self, scaler: &Object, asked: i64, window: Option<i64>) -> i64 {
         let window = u64::try_from(window.unwrap_or(STABILISATION)).unwrap_or_default();
-        let now = Instant::now();
+        let window = Duration::from_secs(window);
+        let now = self.clock.now();
         let past = self
             .scaling
             .asked
             .entry(scaler.uid().to_owned())
             .or_default();
         past.push_back((now, asked));
-        while past
-            .front()
-            .is_some_and(|(at, _)| *at + Duration::from_secs(window) < now)
-        {
+        while past.front().is_some_and(|(at, _)| later(*at, window) < now) {
             past.pop_front();
         }
         past.iter().map(|(_, asked)| *asked).max().unwrap_or(asked)

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use super::{Controllers, condition, integer, next_condition, owner_reference, text};
 use crate::{
@@ -335,8 +334,7 @@ impl Controllers {
         if ends <= self.clock.now() {
             return true;
         }
-        let at = self.clock.instant(ends);
-        self.wake_at(at.max(Instant::now()));
+        self.wake_at(ends);
         false
     }
 }

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
-use super::{Controllers, items, text};
+use super::{Controllers, items, later, text};
 use crate::sim::server::Object;
 
 const ROUTES: (&str, &str) = ("gateway.networking.k8s.io", "httproutes");
@@ -31,7 +31,7 @@ impl Default for Acceptance {
 }
 
 /// When each generation of a route was seen first, by UID.
-pub type Seen = BTreeMap<String, (Value, Instant)>;
+pub type Seen = BTreeMap<String, (Value, Timestamp)>;
 
 impl Controllers {
     pub(super) fn gateways(&mut self) {
@@ -43,7 +43,7 @@ impl Controllers {
         let routes = self.server.list(ROUTES.0, ROUTES.1, "");
         self.routes
             .retain(|uid, _| routes.iter().any(|route| route.uid() == uid));
-        let now = Instant::now();
+        let now = self.clock.now();
         for route in routes.iter().filter(|route| !route.terminating()) {
             let generation = &route.value()["metadata"]["generation"];
             let seen = self.routes.entry(route.uid().to_owned());
@@ -51,7 +51,7 @@ impl Controllers {
             if seen.0 != *generation {
                 *seen = (generation.clone(), now);
             }
-            let due = seen.1 + lag;
+            let due = later(seen.1, lag);
             if due > now {
                 self.wake_at(due);
             } else {

@@ -22,11 +22,9 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use serde_json::Value;
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep, sleep_until},
-};
+use tokio::{sync::Notify, time::sleep_until};
 
 use super::{
     behaviour::Behaviour,
@@ -69,15 +67,16 @@ struct Turn {
     /// Something that it reads changed since it looked last, or its time came.
     news: bool,
     /// When it looks again at the latest.
-    wake: Option<Instant>,
+    wake: Option<Timestamp>,
 }
 
 /// What a controller saw when it last looked at an object.
+#[derive(Clone)]
 struct Settled {
     /// Revisions of the object and of all else that was read for it.
     seen: Vec<u64>,
     /// When it has to be looked at again though nothing changes.
-    wake: Option<Instant>,
+    wake: Option<Timestamp>,
 }
 
 /// Most turns before time has to pass.
@@ -97,6 +96,7 @@ pub fn behaviour(behaviours: &Behaviours, image: &str) -> Behaviour {
 }
 
 /// The controllers of one cluster.
+#[derive(Clone)]
 pub struct Controllers {
     server: ApiServer,
     clock: Clock,
@@ -114,7 +114,9 @@ pub struct Controllers {
     /// Digests of Deployments' templates, by UID, and of which generation.
     hashes: BTreeMap<String, (i64, String)>,
     /// When the controller that looks now has to look again.
-    wake: Option<Instant>,
+    wake: Option<Timestamp>,
+    /// When they look at a change that they have noticed.
+    reacts: Option<Timestamp>,
     measured: Measured,
     scaling: autoscalers::Memory,
     acceptance: Acceptance,
@@ -147,6 +149,7 @@ impl Controllers {
             settled: BTreeMap::new(),
             hashes: BTreeMap::new(),
             wake: None,
+            reacts: None,
             measured,
             scaling: autoscalers::Memory::default(),
             acceptance,
@@ -155,31 +158,66 @@ impl Controllers {
         }
     }
 
-    /// Runs until dropped.
-    pub async fn run(mut self) {
-        let mut revisions = self.server.follow();
-        let nudge = Arc::clone(&self.nudge);
+    /// The same controllers of a copy of their cluster, taken now.
+    #[must_use]
+    pub fn copy(
+        &self,
+        server: ApiServer,
+        clock: Clock,
+        behaviours: Behaviours,
+        measured: Measured,
+        nudge: Arc<Notify>,
+    ) -> Self {
+        let noticed = || later(self.clock.now(), REACTION);
+        let reacts = (self.server.revision() != self.seen).then(noticed);
+        Self {
+            server,
+            clock,
+            behaviours,
+            measured,
+            nudge,
+            reacts: self.reacts.or(reacts),
+            ..self.clone()
+        }
+    }
+
+    /// Runs them until dropped.
+    pub async fn run(all: Arc<Mutex<Self>>) {
+        let lock = || all.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut revisions, nudge, clock) = {
+            let all = lock();
+            (all.server.follow(), Arc::clone(&all.nudge), all.clock)
+        };
         loop {
+            let reacts = lock().reacts;
+            if let Some(reacts) = reacts {
+                sleep_until(clock.instant(reacts)).await;
+            }
             revisions.borrow_and_update();
-            self.settle();
-            let wake = self.turns.iter().filter_map(|turn| turn.wake).min();
+            let wake = {
+                let mut all = lock();
+                all.reacts = None;
+                all.settle();
+                all.turns.iter().filter_map(|turn| turn.wake).min()
+            };
             tokio::select! {
                 biased;
                 changed = revisions.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    sleep(REACTION).await;
+                    lock().reacts = Some(later(clock.now(), REACTION));
                 }
                 () = nudge.notified() => {
-                    self.settled.clear();
-                    for turn in &mut self.turns {
+                    let mut all = lock();
+                    all.settled.clear();
+                    for turn in &mut all.turns {
                         turn.news = true;
                     }
                 }
                 () = async {
                     match wake {
-                        Some(wake) => sleep_until(wake).await,
+                        Some(wake) => sleep_until(clock.instant(wake)).await,
                         None => std::future::pending().await,
                     }
                 } => {}
@@ -189,7 +227,7 @@ impl Controllers {
 
     /// Brings the cluster to where it stays until time passes or somebody writes.
     fn settle(&mut self) {
-        let now = Instant::now();
+        let now = self.clock.now();
         for turn in &mut self.turns {
             turn.news |= turn.wake.is_some_and(|wake| wake <= now);
         }
@@ -203,9 +241,9 @@ impl Controllers {
                 return;
             }
         }
-        let later = now + REACTION;
+        let soon = later(now, REACTION);
         for turn in &mut self.turns {
-            turn.wake = Some(turn.wake.map_or(later, |wake| wake.min(later)));
+            turn.wake = Some(turn.wake.map_or(soon, |wake| wake.min(soon)));
         }
     }
 
@@ -250,7 +288,7 @@ impl Controllers {
     ) {
         let reads = reads.into_iter().map(|read| read.revision());
         let seen: Vec<u64> = std::iter::once(object.revision()).chain(reads).collect();
-        let now = Instant::now();
+        let now = self.clock.now();
         let others = self.wake.take();
         match self.settled.get(object.uid()) {
             Some(known) if known.seen == seen && known.wake.is_none_or(|wake| wake > now) => {
@@ -269,7 +307,7 @@ impl Controllers {
     }
 
     /// Looks again at this time, or earlier.
-    fn wake_at(&mut self, at: Instant) {
+    fn wake_at(&mut self, at: Timestamp) {
         self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
     }
 
@@ -317,6 +355,11 @@ impl Controllers {
         objects.retain(|object| object.controller() == owner.uid());
         objects
     }
+}
+
+/// So much later; at the end of time when that is nearer.
+fn later(time: Timestamp, by: Duration) -> Timestamp {
+    time.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
 fn owner_reference(kind: &str, owner: &Object) -> Value {

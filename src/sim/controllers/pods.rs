@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::json;
-use tokio::time::Instant;
 
-use super::{Controllers, behaviour, condition, integer, text};
+use super::{Controllers, behaviour, condition, integer, later, text};
 use crate::sim::server::{DeleteOptions, Object};
 
 /// How long a pod takes to end once it was told to.
@@ -14,10 +14,10 @@ const STOP: Duration = Duration::from_secs(2);
 /// The life of one pod.
 #[derive(Clone, Debug)]
 pub struct Run {
-    created: Instant,
+    created: Timestamp,
     /// Since when the pod is ready.
-    pub ready: Option<Instant>,
-    ends: Option<Instant>,
+    pub ready: Option<Timestamp>,
+    ends: Option<Timestamp>,
     address: String,
 }
 
@@ -32,7 +32,7 @@ impl Controllers {
     }
 
     fn pod(&mut self, pod: &Object) {
-        let now = Instant::now();
+        let now = self.clock.now();
         let count = self.runs.len();
         let run = self
             .runs
@@ -49,7 +49,7 @@ impl Controllers {
             // A pod that waits before it stops serves those who have not yet heard of its end.
             let waits = "/spec/containers/0/lifecycle/preStop/sleep/seconds";
             let waits = seconds(integer(pod.value(), waits).unwrap_or(0));
-            let ends = now + seconds(grace).min(waits + STOP);
+            let ends = later(now, seconds(grace).min(waits + STOP));
             let ends = *run.ends.get_or_insert(ends);
             if ends <= now {
                 let options = DeleteOptions {
@@ -68,7 +68,7 @@ impl Controllers {
         let behaviour = behaviour(&self.behaviours, image);
         let due = behaviour
             .start_seconds
-            .map(|seconds| run.created + Duration::from_secs_f64(seconds.max(0.0)));
+            .map(|seconds| later(run.created, Duration::from_secs_f64(seconds.max(0.0))));
         // A behaviour that changes concerns pods that are yet to get ready.
         let ready = run.ready.is_some() || due.is_some_and(|due| due <= now);
         if ready && run.ready.is_none() {

@@ -3,9 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
-use super::{Controllers, integer, items, owner_reference, text};
+use super::{Controllers, integer, items, later, owner_reference, text};
 use crate::sim::server::{DeleteOptions, Object};
 
 const REPLICA_SETS: (&str, &str) = ("apps", "replicasets");
@@ -61,8 +60,8 @@ impl Controllers {
         for pod in pods.iter().filter(|pod| is_ready(pod)) {
             ready += 1;
             let since = self.runs.get(pod.uid()).and_then(|run| run.ready);
-            match since.map(|since| since + least) {
-                Some(at) if at > Instant::now() => self.wake_at(at),
+            match since.map(|since| later(since, least)) {
+                Some(at) if at > self.clock.now() => self.wake_at(at),
                 Some(_) | None => available += 1,
             }
         }

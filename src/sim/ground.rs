@@ -1,0 +1,244 @@
+//! What a world is made of beside the operator: a cluster, its users, and what lies outside. It can
+//! be copied at any moment, so that what comes to pass from there on can be tried many times.
+
+use std::{
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::{
+    sync::Notify,
+    task::AbortHandle,
+    time::{Instant, interval_at},
+};
+
+use super::{
+    Dice, Options, Surroundings,
+    controllers::{Behaviours, Controllers, Measured},
+    manifests,
+    server::{ApiServer, Refusal},
+    traffic::Traffic,
+};
+use crate::{api::crds, clock::Clock};
+
+/// When every world begins: seconds since 1970.
+const EPOCH: i64 = 1_767_225_600;
+
+/// The cluster that every world begins with: it serves the custom resources and holds none. Made
+/// once, because reading their schemas and rules takes longer than many a release.
+static FOUNDED: LazyLock<Result<ApiServer, Refusal>> = LazyLock::new(|| {
+    let epoch = epoch();
+    let server = ApiServer::new(move || epoch);
+    server.leave_untracked();
+    let own = crds::crds().into_iter().map(serde_json::to_value);
+    for definition in own.flatten().chain(manifests::definitions()) {
+        server.install_crd(definition)?;
+    }
+    Ok(server)
+});
+
+fn epoch() -> Timestamp {
+    Timestamp::from_second(EPOCH).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// A clock by which the world began at this instant.
+fn clock(start: Instant) -> Clock {
+    Clock::Virtual {
+        epoch: epoch(),
+        start,
+    }
+}
+
+/// A cluster, its users, and what lies outside.
+pub struct Ground {
+    pub(super) server: ApiServer,
+    pub(super) clock: Clock,
+    pub(super) start: Instant,
+    pub(super) behaviours: Behaviours,
+    measured: Measured,
+    /// Has controllers look again, whatever was written.
+    pub(super) nudge: Arc<Notify>,
+    pub(super) surroundings: Arc<Surroundings>,
+    pub(super) traffic: Arc<Mutex<Traffic>>,
+    controllers: Arc<Mutex<Controllers>>,
+    scrape_seconds: u64,
+}
+
+/// A world as it was at one moment, but for its operator.
+pub struct Moment {
+    ground: Ground,
+    elapsed: Duration,
+}
+
+impl Ground {
+    /// An empty cluster, at the begin of time.
+    ///
+    /// # Errors
+    /// When the definitions of the custom resources are not accepted.
+    pub fn new(seed: u64, options: &Options) -> Result<Self, Refusal> {
+        let start = Instant::now();
+        let clock = clock(start);
+        let server = FOUNDED.clone()?.copy(move || clock.now());
+        let (behaviours, measured) = (Behaviours::default(), Measured::default());
+        let nudge = Arc::<Notify>::default();
+        let controllers = Controllers::new(
+            server.clone(),
+            clock,
+            behaviours.clone(),
+            options.nodes,
+            options.acceptance,
+            measured.clone(),
+            Arc::clone(&nudge),
+        );
+        let mut dice = Dice::new(seed);
+        let surroundings = Surroundings::new(
+            server.clone(),
+            clock,
+            Arc::clone(&measured.prometheus),
+            dice.roll(),
+            options.scenario.outside.clone(),
+        );
+        let traffic = Traffic::new(
+            server.clone(),
+            clock,
+            behaviours.clone(),
+            measured.clone(),
+            Dice::new(dice.roll()),
+            options.scenario.proxy_lag_seconds,
+        );
+        Ok(Self {
+            server,
+            clock,
+            start,
+            behaviours,
+            measured,
+            nudge,
+            surroundings: Arc::new(surroundings),
+            traffic: Arc::new(Mutex::new(traffic)),
+            controllers: Arc::new(Mutex::new(controllers)),
+            scrape_seconds: options.scenario.scrape_seconds.max(1),
+        })
+    }
+
+    /// The API server.
+    pub fn server(&self) -> &ApiServer {
+        &self.server
+    }
+
+    /// Metrics servers, webhooks and chats.
+    pub fn surroundings(&self) -> &Arc<Surroundings> {
+        &self.surroundings
+    }
+
+    /// Users, proxies and pods.
+    pub fn traffic(&self) -> MutexGuard<'_, Traffic> {
+        lock(&self.traffic)
+    }
+
+    /// Time since the world began.
+    pub fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// What is there now, to go on from later.
+    pub fn keep(&self) -> Moment {
+        Moment {
+            ground: self.copy(self.start),
+            elapsed: self.elapsed(),
+        }
+    }
+
+    /// The same once more, in a time that began at `start`. Nobody has spoken to its server yet.
+    fn copy(&self, start: Instant) -> Self {
+        let clock = clock(start);
+        let server = self.server.copy(move || clock.now());
+        let behaviours = Arc::new(Mutex::new(lock(&self.behaviours).clone()));
+        let measured = self.measured.copy();
+        let nudge = Arc::<Notify>::default();
+        let traffic = lock(&self.traffic);
+        if traffic.is_stale() {
+            // Controllers may not have heard yet that pods behave differently.
+            nudge.notify_one();
+        }
+        let traffic = traffic.copy(server.clone(), clock, behaviours.clone(), measured.clone());
+        let controllers = lock(&self.controllers).copy(
+            server.clone(),
+            clock,
+            behaviours.clone(),
+            measured.clone(),
+            Arc::clone(&nudge),
+        );
+        let prometheus = Arc::clone(&measured.prometheus);
+        let surroundings = self.surroundings.copy(server.clone(), clock, prometheus);
+        Self {
+            server,
+            clock,
+            start,
+            behaviours,
+            measured,
+            nudge,
+            surroundings: Arc::new(surroundings),
+            traffic: Arc::new(Mutex::new(traffic)),
+            controllers: Arc::new(Mutex::new(controllers)),
+            scrape_seconds: self.scrape_seconds,
+        }
+    }
+
+    /// Has time pass for controllers and users.
+    pub fn start(&self) -> Vec<AbortHandle> {
+        let controllers = Controllers::run(Arc::clone(&self.controllers));
+        let users = users(
+            Arc::clone(&self.traffic),
+            Arc::clone(&self.surroundings),
+            self.start,
+            self.scrape_seconds,
+        );
+        vec![
+            tokio::spawn(controllers).abort_handle(),
+            tokio::spawn(users).abort_handle(),
+        ]
+    }
+}
+
+impl Moment {
+    /// How long the world was there.
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
+    /// What was there then. Call it first thing inside [`super::run`]: time jumps to that moment.
+    pub async fn ground(&self) -> Ground {
+        let start = Instant::now();
+        tokio::time::advance(self.elapsed).await;
+        self.ground.copy(start)
+    }
+}
+
+/// Traffic each second, and scrapes.
+async fn users(
+    traffic: Arc<Mutex<Traffic>>,
+    surroundings: Arc<Surroundings>,
+    start: Instant,
+    scrape_seconds: u64,
+) {
+    let passed = lock(&traffic).seconds();
+    let next = start + Duration::from_secs(passed);
+    let mut seconds = interval_at(next, Duration::from_secs(1));
+    loop {
+        seconds.tick().await;
+        let loads = surroundings.loads();
+        let mut traffic = lock(&traffic);
+        let scrapes = traffic.seconds().is_multiple_of(scrape_seconds);
+        traffic.set_loads(loads);
+        traffic.tick();
+        if scrapes {
+            traffic.scrape();
+        }
+    }
+}
+
+/// A panic elsewhere leaves each of them whole.
+pub fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
