@@ -18,6 +18,7 @@ mod hostile;
 mod invariants;
 mod leaders;
 mod neighbours;
+mod people;
 mod schedule;
 mod suite;
 mod trial;

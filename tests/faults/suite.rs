@@ -135,6 +135,7 @@ fn crash_at_a_request_changes_nothing() {
 fn crashes(lag: u64, seed: u64) -> Vec<Schedule> {
     let (mut sites, mut kinds, mut places) = (BTreeSet::new(), BTreeSet::new(), 0);
     let mut moments = Vec::new();
+    on_all_cores(&names(), |name| calm(name, lag, |_| ()));
     for name in names() {
         calm(name, lag, |calm| {
             for position in Position::ALL {
@@ -161,7 +162,7 @@ fn crashes(lag: u64, seed: u64) -> Vec<Schedule> {
         });
     }
     println!(
-        "lag {lag}, seed {seed}: {} sites of requests, {} of site, position and flow, {places} \
+        "proxies {lag} s late, seed {seed}: {} sites of requests, {} of site, position and flow, {places} \
          places at {} moments",
         sites.len(),
         kinds.len(),

@@ -11,18 +11,15 @@ use std::{
 use haldane::{
     api::Phase,
     controller::Decider,
-    route::Request,
-    sim::{
-        Answer, Ground, Moment, Options, World, behaviour::Behaviour, crash::EndState, run,
-        server::DeleteOptions, traffic::Application,
-    },
+    sim::{Answer, Ground, Moment, Options, World, behaviour::Behaviour, crash::EndState, run},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     chaos::{Chaos, Counts, Fault, Position},
     checker::{Checker, Violation},
-    flow::{Deed, Flow, GATE, Users, healthy},
+    flow::{Flow, GATE, healthy},
+    people::People,
 };
 
 /// How long a release may take, with all its faults, where proxies are quick.
@@ -40,7 +37,7 @@ pub struct Trial {
     pub calls: u64,
     pub events: u64,
     pub sites: Vec<String>,
-    /// What the world was like at each request.
+    /// What the world was like at each request, where there were no faults.
     pub marks: Vec<Mark>,
     /// When the release had which phase and weight.
     pub story: Vec<(Duration, String, i64)>,
@@ -90,9 +87,11 @@ thread_local! {
     static PANICS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Counts panics, each in the thread of its world, also those that the operator survives.
+/// Counts panics from now on, each in the thread of its world, also those that the operator
+/// survives.
 fn count_panics() {
     static ONCE: Once = Once::new();
+    PANICS.with(|count| count.set(0));
     ONCE.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
@@ -105,7 +104,6 @@ fn count_panics() {
 /// Tries a flow under faults.
 pub fn try_out(flow: &Flow, faults: &[Fault], seed: u64, decider: &Decider) -> Trial {
     count_panics();
-    PANICS.with(|count| count.set(0));
     run(|| trial(flow, faults, seed, decider.clone())).unwrap()
 }
 
@@ -151,142 +149,6 @@ fn world(flow: &Flow, seed: u64, decider: Decider) -> World {
         world.apply(manifest.clone()).unwrap();
     }
     world
-}
-
-/// Users and other people: what they do, one after the other.
-#[derive(Clone, Default)]
-struct People {
-    /// How many acts are done.
-    done: usize,
-    last: Duration,
-    initialized: Option<Duration>,
-    opened: Option<Duration>,
-}
-
-impl People {
-    fn come(&mut self, world: &World, flow: &Flow, phase: &str) {
-        let now = world.elapsed();
-        if phase == "Initialized" {
-            self.initialized.get_or_insert(now);
-        }
-        // Proxies have followed the bootstrap of an apex that is new.
-        let lag = Duration::from_secs(flow.lag + 2);
-        let due = match flow.users {
-            Users::WhenReady => self.initialized.map(|at| at + lag),
-            Users::BeforeCanary => Some(Duration::from_secs(8) + lag),
-            Users::Nobody => None,
-        };
-        if self.opened.is_none() && due.is_some_and(|due| now > due) {
-            self.opened = Some(now);
-            world.traffic().open(Application {
-                sticky: false,
-                namespace: "default".to_owned(),
-                host: "shop".to_owned(),
-                requests_per_second: 12,
-                special: vec![(30.0, Request::get("/").with_header("x-canary", "insider"))],
-            });
-        }
-    }
-
-    /// Does what is due; what was done.
-    fn act<'a>(&mut self, world: &World, flow: &'a Flow, status: &Value) -> Option<&'a Deed> {
-        let act = flow.acts.get(self.done)?;
-        let now = world.elapsed();
-        let phase = status["phase"].as_str().unwrap_or_default();
-        let here = act.when.is_none_or(|(when, weight)| {
-            phase == when.as_str() && weight.is_none_or(|weight| status["canaryWeight"] == weight)
-        });
-        // Metrics need some traffic first.
-        let warm = Duration::from_secs(15);
-        let known = act.when.is_none()
-            || flow.users == Users::Nobody
-            || self.opened.is_some_and(|at| now > at + warm);
-        let early = now < self.last + Duration::from_secs(act.rest)
-            || act.settled && status["scaledDown"] != true;
-        if !here || !known || early {
-            return None;
-        }
-        // A neighbour that only starts takes over what stands then, whatever it is.
-        let neighbour = world.canary("default", "store");
-        let phase = neighbour.map(|canary| canary.status.unwrap_or_default().phase);
-        let starts = matches!(phase, Some(Phase::New | Phase::Initializing));
-        if act.when.is_some() && starts && !flow.panics {
-            return None;
-        }
-        perform(world, &act.deed);
-        self.last = now;
-        self.done += 1;
-        Some(&act.deed)
-    }
-}
-
-fn perform(world: &World, deed: &Deed) {
-    match deed {
-        Deed::Push(image) => {
-            world.surroundings().begin();
-            let get = |plural| world.server().get("apps", plural, "default", "shop");
-            let mut kinds = ["deployments", "daemonsets"].into_iter();
-            let (plural, target) = kinds
-                .find_map(|plural| Some((plural, get(plural)?)))
-                .unwrap();
-            let mut containers = target.value()["spec"]["template"]["spec"]["containers"].clone();
-            containers[0]["image"] = json!(image);
-            let patch = json!({"spec": {"template": {"spec": {"containers": containers}}}});
-            world
-                .patch(("apps", plural), ("default", "shop"), patch)
-                .unwrap();
-        }
-        Deed::Ask(text) => {
-            let patch = Deed::request(text);
-            world
-                .patch(("flagger.app", "canaries"), ("default", "shop"), patch)
-                .unwrap();
-        }
-        Deed::Apply(manifest) => {
-            world.surroundings().begin();
-            world.apply(manifest.clone()).unwrap();
-        }
-        Deed::Reapply(manifests) => {
-            for manifest in manifests {
-                let text = |value: &Value| value.as_str().unwrap().to_owned();
-                let kind = text(&manifest["kind"]);
-                let resource = world
-                    .server()
-                    .resource_of(&text(&manifest["apiVersion"]), &kind)
-                    .unwrap();
-                let name = text(&manifest["metadata"]["name"]);
-                world
-                    .patch(
-                        (&resource.group, &resource.plural),
-                        ("default", &name),
-                        manifest.clone(),
-                    )
-                    .unwrap();
-            }
-        }
-        // What the server refuses stays as it was.
-        Deed::Edit(group, plural, name, patch) => {
-            let _ = world.patch((group, plural), ("default", name), patch.clone());
-        }
-        Deed::Restore(spec) => {
-            let canary = world
-                .server()
-                .get("flagger.app", "canaries", "default", "shop");
-            let Some(canary) = canary else { return };
-            let mut manifest = canary.value().clone();
-            manifest["spec"] = spec.clone();
-            world.apply(manifest).unwrap();
-        }
-        Deed::Delete(group, plural, name) => {
-            let target = ("default", *name);
-            world
-                .server()
-                .delete((group, plural), target, &DeleteOptions::default())
-                .unwrap();
-        }
-        Deed::Gate(answer) => world.surroundings().answer(GATE, *answer),
-        Deed::Behave(image, behaviour) => world.set_behaviour(image, behaviour.clone()),
-    }
 }
 
 /// Who follows a trial: those who act in it, and who judges it.
@@ -356,17 +218,17 @@ fn ended(flow: &Flow, status: &Value, world: &World) -> bool {
 
 async fn trial(flow: &Flow, faults: &[Fault], seed: u64, decider: Decider) -> Trial {
     let world = world(flow, seed, decider);
-    let (gate, server) = (Arc::clone(world.gate()), world.server().clone());
+    let (gate, server) = (world.gate().clone(), world.server().clone());
     let following = Arc::new(Mutex::new(Following::new(flow)));
     let marks = Arc::new(Mutex::new(Vec::new()));
-    let witness = {
+    let mut chaos = Chaos::new(gate, server, faults.to_vec());
+    if faults.is_empty() {
         let (ground, following, marks) = (world.ground().clone(), following.clone(), marks.clone());
-        move |call: u64, done: bool, _: &Counts| {
+        chaos = chaos.tell(Box::new(move |call, done, _| {
             let world = Stand::of(&ground, &following.lock().unwrap());
             marks.lock().unwrap().push(Mark { call, done, world });
-        }
-    };
-    let chaos = Chaos::new(gate, server, faults.to_vec()).tell(Box::new(witness));
+        }));
+    }
     let longest = faults.iter().map(Fault::lasts).max().unwrap_or_default();
     let trial = follow(world, &Arc::new(chaos), flow, &following, longest).await;
     let marks = std::mem::take(&mut *marks.lock().unwrap());
@@ -434,7 +296,7 @@ pub fn try_crashes(
     let kept = run(|| keep(flow, wanted.collect(), seed, decider.clone())).unwrap();
     let go_on = |(call, at): &(u64, Position)| {
         let kept = kept.get(&(*call, at.is_done()))?;
-        PANICS.with(|count| count.set(0));
+        count_panics();
         Some(run(|| go_on(flow, kept, decider.clone())).unwrap())
     };
     crashes.iter().map(go_on).collect()
