@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    Dice, Options, Surroundings,
+    Acceptance, Dice, Scenario, Surroundings,
     controllers::{Behaviours, Controllers, Measured},
     manifests,
     server::{ApiServer, Refusal},
@@ -76,7 +76,12 @@ impl Ground {
     ///
     /// # Errors
     /// When the definitions of the custom resources are not accepted.
-    pub fn new(seed: u64, options: &Options) -> Result<Self, Refusal> {
+    pub fn new(
+        seed: u64,
+        nodes: usize,
+        acceptance: Acceptance,
+        scenario: &Scenario,
+    ) -> Result<Self, Refusal> {
         let start = Instant::now();
         let clock = clock(start);
         let server = FOUNDED.clone()?.copy(move || clock.now());
@@ -86,8 +91,8 @@ impl Ground {
             server.clone(),
             clock,
             behaviours.clone(),
-            options.nodes,
-            options.acceptance,
+            nodes,
+            acceptance,
             measured.clone(),
             Arc::clone(&nudge),
         );
@@ -97,7 +102,7 @@ impl Ground {
             clock,
             Arc::clone(&measured.prometheus),
             dice.roll(),
-            options.scenario.outside.clone(),
+            scenario.outside.clone(),
         );
         let traffic = Traffic::new(
             server.clone(),
@@ -105,7 +110,7 @@ impl Ground {
             behaviours.clone(),
             measured.clone(),
             Dice::new(dice.roll()),
-            options.scenario.proxy_lag_seconds,
+            scenario.proxy_lag_seconds,
         );
         Ok(Self {
             server,
@@ -117,7 +122,7 @@ impl Ground {
             surroundings: Arc::new(surroundings),
             traffic: Arc::new(Mutex::new(traffic)),
             controllers: Arc::new(Mutex::new(controllers)),
-            scrape_seconds: options.scenario.scrape_seconds.max(1),
+            scrape_seconds: scenario.scrape_seconds.max(1),
         })
     }
 
@@ -202,11 +207,6 @@ impl Ground {
 }
 
 impl Moment {
-    /// How long the world was there.
-    pub fn elapsed(&self) -> Duration {
-        self.elapsed
-    }
-
     /// What was there then. Call it first thing inside [`super::run`]: time jumps to that moment.
     pub async fn ground(&self) -> Ground {
         let start = Instant::now();

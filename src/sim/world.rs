@@ -100,7 +100,8 @@ impl World {
     /// # Errors
     /// When the definitions of the custom resources are not accepted.
     pub fn new(seed: u64, options: Options) -> Result<Self, Refusal> {
-        let ground = Ground::new(seed, &options)?;
+        let (nodes, acceptance) = (options.nodes, options.acceptance);
+        let ground = Ground::new(seed, nodes, acceptance, &options.scenario)?;
         Ok(Self::on(ground, options, 0))
     }
 
