@@ -51,6 +51,9 @@ fn clock(start: Instant) -> Clock {
 }
 
 /// A cluster, its users, and what lies outside.
+///
+/// INVARIANT: what they remember are times of the world, never instants of tokio's clock but for
+/// the start; so a copy goes on in another runtime, whose clock began at another instant.
 pub struct Ground {
     pub(super) server: ApiServer,
     pub(super) clock: Clock,

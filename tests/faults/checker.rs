@@ -55,6 +55,11 @@ impl State {
         self.status["phase"].as_str().unwrap_or_default()
     }
 
+    /// Whether the phase is this one, and was another.
+    pub fn turned(&self, old: &Self, phase: &str) -> bool {
+        self.phase() == phase && old.phase() != phase
+    }
+
     pub fn text(&self, field: &str) -> &str {
         self.status[field].as_str().unwrap_or_default()
     }
@@ -369,7 +374,7 @@ impl Checker {
             } else if new.share() > old.share() && new.share() == new.weight() {
                 // The step that the status says, and nobody takes it again.
                 self.takes_step(world, &new);
-            } else if old.phase() != "Promoting" && new.phase() == "Promoting" {
+            } else if new.turned(&old, "Promoting") {
                 self.promotes(&new);
             }
         }
@@ -386,7 +391,7 @@ impl Checker {
                 self.route_first = false;
             }
         }
-        if old.phase() != "Failed" && new.phase() == "Failed" && new.weight() == 0 {
+        if new.turned(&old, "Failed") && new.weight() == 0 {
             self.route_first = new.share() > 0;
         }
     }

@@ -154,7 +154,7 @@ impl Checker {
     fn gates(&mut self, world: &World, old: &State, new: &State) {
         // A route that follows late comes to what the status said before.
         let raises = new.weight() > old.weight() || new.share() > old.share().max(new.weight());
-        let promotes = old.phase() != "Promoting" && new.phase() == "Promoting";
+        let promotes = new.turned(old, "Promoting");
         let begins = new.began_after(old);
         let broken = match self.closed {
             Some("confirm-rollout") => begins,
@@ -291,7 +291,7 @@ impl Checker {
 
     /// R1, R2: the primary carries what stood at first, or what passed.
     fn revision(&mut self, world: &World, flow: &Flow, old: &State, new: &State) {
-        if old.phase() != "Promoting" && new.phase() == "Promoting" {
+        if new.turned(old, "Promoting") {
             let top = flow.steps.last().copied().unwrap_or_default();
             let rested = self.raised.is_some_and(|(when, _)| {
                 world.elapsed().saturating_sub(when) + Duration::from_secs(2) >= flow.interval
@@ -332,7 +332,7 @@ impl Checker {
         self.ensure(world, "R2", promoted.is_empty() || carried, || {
             format!("{promoted} counts as promoted")
         });
-        if old.phase() != "Succeeded" && new.phase() == "Succeeded" {
+        if new.turned(old, "Succeeded") {
             let promoted = self.revisions.get(promoted).cloned();
             let agrees = promoted.as_ref().is_none_or(|image| *image == new.primary);
             self.ensure(world, "R2", agrees, || {
