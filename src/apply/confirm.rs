@@ -43,8 +43,7 @@ impl Applier {
         let provider = route::provider(&s.canary, s.settings.mesh_provider, &s.missing_apis);
         let mut keys = route::router(provider).map_or_else(|_| Vec::new(), |r| r.keys(&s.canary));
         keys.retain(|key| matches!(key.kind, Kind::VirtualService | Kind::HttpRoute));
-        let leaves = s.canary.metadata.deletion_timestamp.is_some();
-        if leaves || !keys.iter().any(|key| s.objects.contains_key(key)) {
+        if s.leaves() || !keys.iter().any(|key| s.objects.contains_key(key)) {
             keys.push(s.apex_key());
         }
         for key in keys {
@@ -69,7 +68,7 @@ impl Applier {
     /// When something is another one, or cannot be read; then no effect may follow.
     pub async fn confirm(&self, s: &Snapshot, plan: &Plan) -> Result<(), ApplyError> {
         let mut follows = plan.status.is_none() && plan.writes() > 0;
-        if s.canary.metadata.deletion_timestamp.is_some() {
+        if s.leaves() {
             // Users are given back to it.
             self.confirm_target(s).await?;
         }

@@ -34,7 +34,7 @@ use facts::{Facts, Obstacle};
 pub fn decide(s: &Snapshot) -> Plan {
     let _held = s.bodies();
     let mut d = Draft::new(s.canary.status.clone().unwrap_or_default());
-    if s.canary.metadata.deletion_timestamp.is_some() {
+    if s.leaves() {
         return terminate::terminate(s, d);
     }
     let mut effects = Vec::new();

@@ -106,6 +106,11 @@ impl Snapshot {
         self.objects.get(&self.target_key())
     }
 
+    /// Whether the Canary is being deleted.
+    pub fn leaves(&self) -> bool {
+        self.canary.metadata.deletion_timestamp.is_some()
+    }
+
     /// The key of the workload that the Canary releases.
     pub fn target_key(&self) -> Key {
         let reference = &self.canary.spec.target_ref;
