@@ -8,14 +8,14 @@ use std::{
 
 use jiff::Timestamp;
 use tokio::{
-    sync::Notify,
     task::AbortHandle,
     time::{Instant, interval_at},
 };
 
 use super::{
     Acceptance, Dice, Scenario, Surroundings,
-    controllers::{Behaviours, Controllers, Measured},
+    behaviour::Behaviour,
+    controllers::{Controllers, Shared},
     manifests,
     server::{ApiServer, Refusal},
     traffic::Traffic,
@@ -55,15 +55,10 @@ fn clock(start: Instant) -> Clock {
 /// INVARIANT: what they remember are times of the world, never instants of tokio's clock but for
 /// the start; so a copy goes on in another runtime, whose clock began at another instant.
 pub struct Ground {
-    pub(super) server: ApiServer,
-    pub(super) clock: Clock,
-    pub(super) start: Instant,
-    pub(super) behaviours: Behaviours,
-    measured: Measured,
-    /// Has controllers look again, whatever was written.
-    pub(super) nudge: Arc<Notify>,
-    pub(super) surroundings: Arc<Surroundings>,
-    pub(super) traffic: Arc<Mutex<Traffic>>,
+    shared: Shared,
+    start: Instant,
+    surroundings: Arc<Surroundings>,
+    traffic: Arc<Mutex<Traffic>>,
     controllers: Arc<Mutex<Controllers>>,
     scrape_seconds: u64,
 }
@@ -88,40 +83,16 @@ impl Ground {
         let start = Instant::now();
         let clock = clock(start);
         let server = FOUNDED.clone()?.copy(move || clock.now());
-        let (behaviours, measured) = (Behaviours::default(), Measured::default());
-        let nudge = Arc::<Notify>::default();
-        let controllers = Controllers::new(
-            server.clone(),
-            clock,
-            behaviours.clone(),
-            nodes,
-            acceptance,
-            measured.clone(),
-            Arc::clone(&nudge),
-        );
+        let shared = Shared::new(server, clock);
         let mut dice = Dice::new(seed);
-        let surroundings = Surroundings::new(
-            server.clone(),
-            clock,
-            Arc::clone(&measured.prometheus),
-            dice.roll(),
-            scenario.outside.clone(),
-        );
-        let traffic = Traffic::new(
-            server.clone(),
-            clock,
-            behaviours.clone(),
-            measured.clone(),
-            Dice::new(dice.roll()),
-            scenario.proxy_lag_seconds,
-        );
+        let outside = scenario.outside.clone();
+        let surroundings = Surroundings::new(shared.clone(), dice.roll(), outside);
+        let dice = Dice::new(dice.roll());
+        let traffic = Traffic::new(shared.clone(), dice, scenario.proxy_lag_seconds);
+        let controllers = Controllers::new(shared.clone(), nodes, acceptance);
         Ok(Self {
-            server,
-            clock,
+            shared,
             start,
-            behaviours,
-            measured,
-            nudge,
             surroundings: Arc::new(surroundings),
             traffic: Arc::new(Mutex::new(traffic)),
             controllers: Arc::new(Mutex::new(controllers)),
@@ -131,7 +102,12 @@ impl Ground {
 
     /// The API server.
     pub fn server(&self) -> &ApiServer {
-        &self.server
+        &self.shared.server
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> Clock {
+        self.shared.clock
     }
 
     /// Metrics servers, webhooks and chats.
@@ -149,6 +125,13 @@ impl Ground {
         self.start.elapsed()
     }
 
+    /// Pods of this image behave so from now on.
+    pub fn set_behaviour(&self, image: &str, behaviour: Behaviour) {
+        lock(&self.shared.behaviours).insert(image.to_owned(), behaviour);
+        self.traffic().look_again();
+        self.shared.nudge.notify_one();
+    }
+
     /// What is there now, to go on from later.
     pub fn keep(&self) -> Moment {
         Moment {
@@ -157,38 +140,22 @@ impl Ground {
         }
     }
 
-    /// The same once more, in a time that began at `start`. Nobody has spoken to its server yet.
+    /// The same once more, in a time that began at `start`.
     fn copy(&self, start: Instant) -> Self {
-        let clock = clock(start);
-        let server = self.server.copy(move || clock.now());
-        let behaviours = Arc::new(Mutex::new(lock(&self.behaviours).clone()));
-        let measured = self.measured.copy();
-        let nudge = Arc::<Notify>::default();
-        let traffic = lock(&self.traffic);
+        let shared = self.shared.copy(clock(start));
+        let traffic = self.traffic();
         if traffic.is_stale() {
             // Controllers may not have heard yet that pods behave differently.
-            nudge.notify_one();
+            shared.nudge.notify_one();
         }
-        let traffic = traffic.copy(server.clone(), clock, behaviours.clone(), measured.clone());
-        let controllers = lock(&self.controllers).copy(
-            server.clone(),
-            clock,
-            behaviours.clone(),
-            measured.clone(),
-            Arc::clone(&nudge),
-        );
-        let prometheus = Arc::clone(&measured.prometheus);
-        let surroundings = self.surroundings.copy(server.clone(), clock, prometheus);
+        let traffic = traffic.copy(shared.clone());
+        let controllers = lock(&self.controllers).copy(shared.clone());
         Self {
-            server,
-            clock,
-            start,
-            behaviours,
-            measured,
-            nudge,
-            surroundings: Arc::new(surroundings),
+            surroundings: Arc::new(self.surroundings.copy(shared.clone())),
             traffic: Arc::new(Mutex::new(traffic)),
             controllers: Arc::new(Mutex::new(controllers)),
+            shared,
+            start,
             scrape_seconds: self.scrape_seconds,
         }
     }
@@ -242,6 +209,6 @@ async fn users(
 }
 
 /// A panic elsewhere leaves each of them whole.
-pub fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

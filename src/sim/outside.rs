@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use serde_json::Value as Json;
 
 use super::{
-    Dice, event::Answers, load, prometheus::Prometheus, promql::Value, scenario::Disturbances,
-    server::ApiServer, traffic::Application,
+    Dice, controllers::Shared, event::Answers, load, prometheus::Prometheus, promql::Value,
+    scenario::Disturbances, server::ApiServer, traffic::Application,
 };
 use crate::{
     clock::Clock,
@@ -61,17 +61,11 @@ pub enum Answer {
 
 impl Surroundings {
     /// Surroundings in which nothing is disturbed before [`Surroundings::begin`].
-    pub fn new(
-        server: ApiServer,
-        clock: Clock,
-        prometheus: Arc<Mutex<Prometheus>>,
-        seed: u64,
-        disturbances: Disturbances,
-    ) -> Self {
+    pub fn new(shared: Shared, seed: u64, disturbances: Disturbances) -> Self {
         Self {
-            server,
-            clock,
-            prometheus,
+            server: shared.server,
+            clock: shared.clock,
+            prometheus: shared.measured.prometheus,
             inner: Mutex::new(Inner {
                 dice: Dice::new(seed),
                 disturbances,
@@ -87,16 +81,11 @@ impl Surroundings {
 
     /// The same surroundings of a copy of their cluster.
     #[must_use]
-    pub fn copy(
-        &self,
-        server: ApiServer,
-        clock: Clock,
-        prometheus: Arc<Mutex<Prometheus>>,
-    ) -> Self {
+    pub fn copy(&self, shared: Shared) -> Self {
         Self {
-            server,
-            clock,
-            prometheus,
+            server: shared.server,
+            clock: shared.clock,
+            prometheus: shared.measured.prometheus,
             inner: Mutex::new(self.lock().clone()),
         }
     }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     Dice,
-    controllers::{Behaviours, Busy, Measured},
+    controllers::{Behaviours, Busy, Shared},
     meter::Meter,
     paths::{Paths, Way, plain},
     prometheus::Prometheus,
@@ -123,20 +123,13 @@ pub struct Traffic {
 
 impl Traffic {
     /// No users yet.
-    pub fn new(
-        server: ApiServer,
-        clock: Clock,
-        behaviours: Behaviours,
-        measured: Measured,
-        dice: Dice,
-        lag_seconds: u64,
-    ) -> Self {
+    pub fn new(shared: Shared, dice: Dice, lag_seconds: u64) -> Self {
         Self {
-            server,
-            clock,
-            behaviours,
-            busy: measured.busy,
-            prometheus: measured.prometheus,
+            server: shared.server,
+            clock: shared.clock,
+            behaviours: shared.behaviours,
+            busy: shared.measured.busy,
+            prometheus: shared.measured.prometheus,
             dice,
             lag: usize::try_from(lag_seconds).unwrap_or(0),
             seconds: 0,
@@ -157,19 +150,13 @@ impl Traffic {
 
     /// The same users of a copy of their cluster.
     #[must_use]
-    pub fn copy(
-        &self,
-        server: ApiServer,
-        clock: Clock,
-        behaviours: Behaviours,
-        measured: Measured,
-    ) -> Self {
+    pub fn copy(&self, shared: Shared) -> Self {
         Self {
-            server,
-            clock,
-            behaviours,
-            busy: measured.busy,
-            prometheus: measured.prometheus,
+            server: shared.server,
+            clock: shared.clock,
+            behaviours: shared.behaviours,
+            busy: shared.measured.busy,
+            prometheus: shared.measured.prometheus,
             ..self.clone()
         }
     }

@@ -19,7 +19,6 @@ use super::{
     Ground, Moment, Scenario, Surroundings,
     behaviour::Behaviour,
     controllers::Acceptance,
-    ground::lock,
     operator::{Gate, OPERATOR, Operator},
     server::{ApiServer, Object, PatchKind, Refusal},
     traffic::Traffic,
@@ -113,7 +112,7 @@ impl World {
 
     fn on(ground: Ground, options: Options, lives: u64) -> Self {
         let gate = Arc::new(Gate::default());
-        ground.server.intercept(gate.clone());
+        ground.server().intercept(gate.clone());
         let tasks = ground.start();
         let mut world = Self {
             ground: Arc::new(ground),
@@ -136,7 +135,7 @@ impl World {
 
     /// The API server.
     pub fn server(&self) -> &ApiServer {
-        &self.ground.server
+        self.ground.server()
     }
 
     /// What stands between the operator and the server.
@@ -146,12 +145,12 @@ impl World {
 
     /// The clock.
     pub fn clock(&self) -> Clock {
-        self.ground.clock
+        self.ground.clock()
     }
 
     /// Time since the world began.
     pub fn elapsed(&self) -> Duration {
-        self.ground.start.elapsed()
+        self.ground.elapsed()
     }
 
     /// Starts the operator, cutting off the one that runs.
@@ -165,17 +164,16 @@ impl World {
         let skew = turn
             .checked_rem(skews.len())
             .and_then(|turn| skews.get(turn));
-        let clock = skew.map_or(self.ground.clock, |seconds| {
-            self.ground.clock.skewed(*seconds)
-        });
+        let clock = self.ground.clock();
+        let clock = skew.map_or(clock, |seconds| clock.skewed(*seconds));
         self.lives += 1;
         self.admit(&format!("{OPERATOR}{}", self.lives));
         self.operator = Some(Operator::start(
-            &self.ground.server,
+            self.ground.server(),
             self.lives,
             clock,
             (self.options.settings.clone(), self.options.decider.clone()),
-            Arc::clone(&self.ground.surroundings) as Arc<dyn Outside>,
+            Arc::clone(self.ground.surroundings()) as Arc<dyn Outside>,
         ));
     }
 
@@ -183,12 +181,12 @@ impl World {
     fn admit(&self, user: &str) {
         let tracking = self.options.settings.config_tracking;
         let role = |rules| rbac::role(rules, tracking);
-        self.ground.server.grant(user, &role(rbac::RULES), "");
+        self.ground.server().grant(user, &role(rbac::RULES), "");
         self.ground
-            .server
+            .server()
             .grant(user, &role(rbac::OWN_NAMESPACE), OWN_NAMESPACE);
         if let Some(limit) = self.options.scenario.api_limit() {
-            self.ground.server.limit(user, limit);
+            self.ground.server().limit(user, limit);
         }
     }
 
@@ -201,24 +199,22 @@ impl World {
 
     /// Metrics servers, webhooks and chats, as an operator calls them.
     pub fn outside(&self) -> Arc<dyn Outside> {
-        Arc::clone(&self.ground.surroundings) as Arc<dyn Outside>
+        Arc::clone(self.ground.surroundings()) as Arc<dyn Outside>
     }
 
     /// Metrics servers, webhooks and chats.
     pub fn surroundings(&self) -> &Surroundings {
-        &self.ground.surroundings
+        self.ground.surroundings()
     }
 
     /// Users, proxies and pods.
     pub fn traffic(&self) -> MutexGuard<'_, Traffic> {
-        lock(&self.ground.traffic)
+        self.ground.traffic()
     }
 
     /// Pods of this image behave so from now on.
     pub fn set_behaviour(&self, image: &str, behaviour: Behaviour) {
-        lock(&self.ground.behaviours).insert(image.to_owned(), behaviour);
-        self.traffic().look_again();
-        self.ground.nudge.notify_one();
+        self.ground.set_behaviour(image, behaviour);
     }
 
     /// Creates or replaces an object, as a user does with kubectl.
@@ -229,8 +225,8 @@ impl World {
         let namespace = manifest["metadata"]["namespace"]
             .as_str()
             .unwrap_or("default");
-        self.ground.server.ensure_namespace(namespace);
-        self.ground.server.put(manifest)
+        self.ground.server().ensure_namespace(namespace);
+        self.ground.server().put(manifest)
     }
 
     /// Changes an object by a merge patch, as a user does with kubectl.
@@ -244,7 +240,7 @@ impl World {
         patch: Value,
     ) -> Result<Arc<Object>, Refusal> {
         self.ground
-            .server
+            .server()
             .patch(resource, object, None, PatchKind::Merge, patch)
     }
 
@@ -260,7 +256,7 @@ impl World {
     pub fn phase(&self, namespace: &str, name: &str) -> Phase {
         let object = self
             .ground
-            .server
+            .server()
             .get("flagger.app", "canaries", namespace, name);
         object
             .and_then(|canary| Phase::deserialize(canary.value().at("/status/phase")?).ok())
@@ -277,7 +273,7 @@ impl World {
     /// and its message.
     pub fn told(&self, namespace: &str, name: &str) -> Vec<(bool, String)> {
         let mut events: BTreeMap<u64, (bool, String)> = BTreeMap::new();
-        for event in self.ground.server.list("", "events", namespace) {
+        for event in self.ground.server().list("", "events", namespace) {
             if let Some(told) = told(&event, namespace, name) {
                 events.insert(event.revision(), told);
             }
@@ -293,7 +289,7 @@ impl World {
         limit: Duration,
     ) -> bool {
         let end = Instant::now() + limit;
-        let mut revisions = self.ground.server.follow();
+        let mut revisions = self.ground.server().follow();
         loop {
             revisions.borrow_and_update();
             if predicate(self) {
@@ -336,6 +332,6 @@ impl Drop for World {
         for operator in self.deposed.drain(..) {
             operator.cut(&self.gate);
         }
-        self.ground.server.stop_intercepting();
+        self.ground.server().stop_intercepting();
     }
 }

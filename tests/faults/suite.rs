@@ -145,14 +145,12 @@ fn crashes(lag: u64, seed: u64) -> Vec<Schedule> {
             places += calm.sites.len() * Position::ALL.len();
             sites.extend(calm.sites.iter().cloned());
             let mut worlds = BTreeSet::new();
-            for Mark { call, done, world } in &calm.marks {
-                if !worlds.insert(world) {
+            for mark in &calm.marks {
+                if !worlds.insert(&mark.world) {
                     continue;
                 }
-                let crash = Fault::Crash {
-                    call: *call,
-                    position: Position::ALL[usize::from(*done)],
-                };
+                let (call, position) = mark.crash();
+                let crash = Fault::Crash { call, position };
                 moments.push(Schedule {
                     lag,
                     seed,
@@ -185,8 +183,7 @@ fn crash_in_a_copy_of_a_world_comes_to_the_same() {
         for Mark { call, done, world } in marks.iter().step_by(BETWEEN + 1) {
             let said = format!("{name}, {call}, {world:?}");
             let first = marks.iter().find(|mark| mark.world == *world).unwrap();
-            let position = |done| Position::ALL[usize::from(done)];
-            let copy = try_crashes(&flow, &[(first.call, position(first.done))], 1, &decider);
+            let copy = try_crashes(&flow, &[first.crash()], 1, &decider);
             let copy = copy.into_iter().next().flatten().expect(&said);
             let position = if *done {
                 Position::AfterAnswer

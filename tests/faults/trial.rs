@@ -57,6 +57,18 @@ pub struct Mark {
     pub world: Stand,
 }
 
+impl Mark {
+    /// A crash there: of a request, and of a moment of it.
+    pub fn crash(&self) -> (u64, Position) {
+        let position = if self.done {
+            Position::AnswerLost
+        } else {
+            Position::BeforeSending
+        };
+        (self.call, position)
+    }
+}
+
 /// Where a world stands: how long it is there, and how much happened in it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stand {
@@ -87,9 +99,8 @@ thread_local! {
     static PANICS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Counts panics from now on, each in the thread of its world, also those that the operator
-/// survives.
-fn count_panics() {
+/// Runs a world, and counts the panics in its thread, also those that the operator survives.
+fn run_counted<F: Future>(world: impl FnOnce() -> F) -> F::Output {
     static ONCE: Once = Once::new();
     PANICS.with(|count| count.set(0));
     ONCE.call_once(|| {
@@ -99,12 +110,12 @@ fn count_panics() {
             before(info);
         }));
     });
+    run(world).unwrap()
 }
 
 /// Tries a flow under faults.
 pub fn try_out(flow: &Flow, faults: &[Fault], seed: u64, decider: &Decider) -> Trial {
-    count_panics();
-    run(|| trial(flow, faults, seed, decider.clone())).unwrap()
+    run_counted(|| trial(flow, faults, seed, decider.clone()))
 }
 
 /// What the world of a flow is like.
@@ -291,13 +302,11 @@ pub fn try_crashes(
     seed: u64,
     decider: &Decider,
 ) -> Vec<Option<Trial>> {
-    count_panics();
     let wanted = crashes.iter().map(|(call, at)| (*call, at.is_done()));
-    let kept = run(|| keep(flow, wanted.collect(), seed, decider.clone())).unwrap();
+    let kept = run_counted(|| keep(flow, wanted.collect(), seed, decider.clone()));
     let go_on = |(call, at): &(u64, Position)| {
         let kept = kept.get(&(*call, at.is_done()))?;
-        count_panics();
-        Some(run(|| go_on(flow, kept, decider.clone())).unwrap())
+        Some(run_counted(|| go_on(flow, kept, decider.clone())))
     };
     crashes.iter().map(go_on).collect()
 }

@@ -27,21 +27,6 @@ pub struct Measured {
     pub prometheus: Arc<Mutex<Prometheus>>,
 }
 
-impl Measured {
-    /// The same in another cluster.
-    #[must_use]
-    pub fn copy(&self) -> Self {
-        fn copy<T: Clone>(shared: &Mutex<T>) -> Arc<Mutex<T>> {
-            let shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::new(Mutex::new(shared.clone()))
-        }
-        Self {
-            busy: copy(&self.busy),
-            prometheus: copy(&self.prometheus),
-        }
-    }
-}
-
 /// Time between two looks at the load.
 const SYNC: Duration = Duration::from_secs(15);
 

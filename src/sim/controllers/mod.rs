@@ -95,6 +95,54 @@ pub fn behaviour(behaviours: &Behaviours, image: &str) -> Behaviour {
         .unwrap_or_default()
 }
 
+/// What controllers, users and what lies outside share of one cluster.
+#[derive(Clone)]
+pub struct Shared {
+    /// The API server.
+    pub server: ApiServer,
+    /// The time.
+    pub clock: Clock,
+    /// How pods behave.
+    pub behaviours: Behaviours,
+    /// What autoscalers and the operator go by.
+    pub measured: Measured,
+    /// Has controllers look again, whatever was written.
+    pub nudge: Arc<Notify>,
+}
+
+impl Shared {
+    /// Those of a cluster in which nobody did anything yet.
+    pub fn new(server: ApiServer, clock: Clock) -> Self {
+        Self {
+            server,
+            clock,
+            behaviours: Behaviours::default(),
+            measured: Measured::default(),
+            nudge: Arc::default(),
+        }
+    }
+
+    /// The same in a copy of the cluster, which takes the time from `clock`. Nobody has spoken to
+    /// its server yet.
+    #[must_use]
+    pub fn copy(&self, clock: Clock) -> Self {
+        fn copy<T: Clone>(shared: &Mutex<T>) -> Arc<Mutex<T>> {
+            let shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::new(Mutex::new(shared.clone()))
+        }
+        Self {
+            server: self.server.copy(move || clock.now()),
+            clock,
+            behaviours: copy(&self.behaviours),
+            measured: Measured {
+                busy: copy(&self.measured.busy),
+                prometheus: copy(&self.measured.prometheus),
+            },
+            nudge: Arc::default(),
+        }
+    }
+}
+
 /// The controllers of one cluster.
 #[derive(Clone)]
 pub struct Controllers {
@@ -127,19 +175,11 @@ pub struct Controllers {
 
 impl Controllers {
     /// Controllers of a cluster with so many nodes.
-    pub fn new(
-        server: ApiServer,
-        clock: Clock,
-        behaviours: Behaviours,
-        nodes: usize,
-        acceptance: Acceptance,
-        measured: Measured,
-        nudge: Arc<Notify>,
-    ) -> Self {
+    pub fn new(shared: Shared, nodes: usize, acceptance: Acceptance) -> Self {
         Self {
-            server,
-            clock,
-            behaviours,
+            server: shared.server,
+            clock: shared.clock,
+            behaviours: shared.behaviours,
             nodes,
             runs: BTreeMap::new(),
             addresses: 0,
@@ -150,32 +190,25 @@ impl Controllers {
             hashes: BTreeMap::new(),
             wake: None,
             reacts: None,
-            measured,
+            measured: shared.measured,
             scaling: autoscalers::Memory::default(),
             acceptance,
             routes: gateways::Seen::default(),
-            nudge,
+            nudge: shared.nudge,
         }
     }
 
     /// The same controllers of a copy of their cluster, taken now.
     #[must_use]
-    pub fn copy(
-        &self,
-        server: ApiServer,
-        clock: Clock,
-        behaviours: Behaviours,
-        measured: Measured,
-        nudge: Arc<Notify>,
-    ) -> Self {
+    pub fn copy(&self, shared: Shared) -> Self {
         let noticed = || later(self.clock.now(), REACTION);
         let reacts = (self.server.revision() != self.seen).then(noticed);
         Self {
-            server,
-            clock,
-            behaviours,
-            measured,
-            nudge,
+            server: shared.server,
+            clock: shared.clock,
+            behaviours: shared.behaviours,
+            measured: shared.measured,
+            nudge: shared.nudge,
             reacts: self.reacts.or(reacts),
             ..self.clone()
         }
