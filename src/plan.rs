@@ -34,6 +34,8 @@ pub struct Plan {
     pub shrinks: usize,
     /// Whether the status counts it against the canary that users find, or would find, no pod of it.
     pub unserved: bool,
+    /// The workload whose lack of readiness ends the release by this status.
+    pub unready: Option<Key>,
     /// When to look again at the latest; `None`: when something that was looked at changes.
     pub wake: Option<Timestamp>,
 }

@@ -355,6 +355,16 @@ impl CanarySpec {
             .unwrap_or(&self.target_ref.name)
     }
 
+    /// Name of the service whose pods are the primary's.
+    pub fn primary_service(&self) -> String {
+        format!("{}-primary", self.apex_name())
+    }
+
+    /// Name of the service whose pods are the canary's.
+    pub fn canary_service(&self) -> String {
+        format!("{}-canary", self.apex_name())
+    }
+
     /// Name of the primary workload.
     pub fn primary_name(&self) -> String {
         format!("{}-primary", self.target_ref.name)

@@ -34,6 +34,23 @@ impl Applier {
         .await
     }
 
+    /// Makes sure that the configs of the target are what a decision is made on, before a release
+    /// under way is taken back or replaced: it may have begun because another leader saw a change of
+    /// them that a late watch does not show here.
+    ///
+    /// # Errors
+    /// When one is another one, or cannot be read; then the decision must not be persisted.
+    pub async fn confirm_configs(&self, s: &Snapshot) -> Result<(), ApplyError> {
+        for (key, config) in s.configs.iter().filter(|(_, c)| c.checksum.is_some()) {
+            let seen = &config.object.resource_version;
+            self.is_still(key, "confirm the revision", |found| {
+                found.and_then(|found| found.resource_version.as_ref()) == Some(seen)
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
     /// Makes sure that users go where they were seen to go, before capacity is taken away, or a
     /// route API is left.
     ///
@@ -88,6 +105,19 @@ impl Applier {
         Ok(())
     }
 
+    /// Makes sure that a workload is not ready, before the release ends for that: its watch may be
+    /// late.
+    ///
+    /// # Errors
+    /// When the workload changed since, or cannot be read; then the decision must not be persisted.
+    pub async fn confirm_unready(&self, s: &Snapshot, key: &Key) -> Result<(), ApplyError> {
+        let seen = s.objects.get(key).map(|seen| &seen.resource_version);
+        self.is_still(key, "confirm that it is not ready", |found| {
+            found.and_then(|found| found.resource_version.as_ref()) == seen
+        })
+        .await
+    }
+
     /// Makes sure that users find no pod of the canary, before that is counted against it: the watch
     /// of EndpointSlices may be late.
     ///
@@ -95,7 +125,7 @@ impl Applier {
     /// When they find one, or its EndpointSlices cannot be read; then the decision must not be
     /// persisted.
     pub async fn confirm_unserved(&self, s: &Snapshot) -> Result<(), ApplyError> {
-        let name = format!("{}-canary", s.canary.spec.apex_name());
+        let name = s.canary.spec.canary_service();
         let service = Key::new(Kind::Service, s.namespace(), name);
         let slices = self.api(&Key::new(Kind::EndpointSlice, s.namespace(), ""));
         let of_service = format!("{}={}", workload::SERVICE_NAME, service.name);

@@ -239,8 +239,14 @@ impl Driver {
                     self.applier.confirm_target(&snapshot).await?;
                     lock(state).sure = true;
                 }
+                if replaces_release(&snapshot, status) {
+                    self.applier.confirm_configs(&snapshot).await?;
+                }
                 if leaves_route_api(&snapshot, status) {
                     self.applier.confirm_routes(&snapshot).await?;
+                }
+                if let Some(workload) = &plan.unready {
+                    self.applier.confirm_unready(&snapshot, workload).await?;
                 }
                 if plan.unserved {
                     self.applier.confirm_unserved(&snapshot).await?;
@@ -505,6 +511,16 @@ fn changes_revision(s: &Snapshot, next: &CanaryStatus) -> bool {
     let before = s.canary.status.as_ref();
     let before = before.and_then(|status| status.last_applied_spec.as_ref());
     before.is_some() && before != next.last_applied_spec.as_ref()
+}
+
+/// Whether a release under way is taken back, or gives way to that of another revision or configs.
+fn replaces_release(s: &Snapshot, next: &CanaryStatus) -> bool {
+    let released = |status: &CanaryStatus| {
+        let configs = status.tracked_configs.clone();
+        (status.last_applied_spec.clone(), configs)
+    };
+    let before = s.canary.status.as_ref();
+    before.is_some_and(|before| before.run_time.is_some() && released(before) != released(next))
 }
 
 /// Whether users are off the canary by the route API of the last release, and another one counts.

@@ -7,6 +7,7 @@ use crate::{
         Phase, Severity,
         status::{CanaryStatus, HISTORY, Notice, Release},
     },
+    object::Key,
     observe::{CheckState, Snapshot},
     plan::{Answer, Check, Effect},
 };
@@ -28,6 +29,8 @@ pub(super) struct Draft {
     pub shrinks: usize,
     /// See [`Plan::unserved`](crate::plan::Plan::unserved).
     pub unserved: bool,
+    /// See [`Plan::unready`](crate::plan::Plan::unready).
+    pub unready: Option<Key>,
     /// When to look again at the latest.
     pub wake: Option<Timestamp>,
     /// Sentence for the conditions when something is in the way without a phase of its own.
@@ -44,6 +47,7 @@ impl Draft {
             quiet: false,
             shrinks: 0,
             unserved: false,
+            unready: None,
             wake: None,
             obstacle: None,
         }

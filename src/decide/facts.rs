@@ -102,7 +102,7 @@ impl Facts {
             .as_deref()
             .and_then(|primary| workload::shared_revision(&s.settings, target, primary, &copies))
             .unwrap_or_else(|| workload::revision(target));
-        let apex = spec.apex_name();
+        let (canary_service, primary_service) = (spec.canary_service(), spec.primary_service());
         let analysis = &spec.analysis;
         let readiness = |object: &Object, side: Side, threshold: Option<i32>| {
             workload::readiness(
@@ -140,11 +140,11 @@ impl Facts {
                 .map(|next| moved(provider(s), next))
                 .or_else(|| Some(router.check(&s.canary).err()?.to_string())),
             canary,
-            canary_endpoints: endpoints(s, &format!("{apex}-canary"), Some(target)),
-            canary_pods: endpoints(s, &format!("{apex}-canary"), None),
+            canary_endpoints: endpoints(s, &canary_service, Some(target)),
+            canary_pods: endpoints(s, &canary_service, None),
             primary_readiness,
-            primary_endpoints: endpoints(s, &format!("{apex}-primary"), None),
-            primary_current_endpoints: endpoints(s, &format!("{apex}-primary"), primary.as_ref()),
+            primary_endpoints: endpoints(s, &primary_service, None),
+            primary_current_endpoints: endpoints(s, &primary_service, primary.as_ref()),
             target: Arc::clone(target),
             primary,
         })

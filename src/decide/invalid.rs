@@ -41,6 +41,7 @@ fn given_up(s: &Snapshot, facts: &Facts, d: &mut Draft) -> Option<String> {
     let expired = matches!(facts.canary, Readiness::NotReady { expired: true, .. });
     if lost || expired {
         d.unserved = lost && !expired;
+        d.unready = expired.then(|| s.target_key());
         return Some(facts.canary_obstacle(s));
     }
     if d.status.paused.unwrap_or_default() {

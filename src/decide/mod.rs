@@ -145,6 +145,7 @@ fn finish(s: &Snapshot, mut d: Draft, mut effects: Vec<Effect>) -> Plan {
         quiet: d.quiet,
         shrinks: d.shrinks,
         unserved: d.unserved,
+        unready: d.unready,
         wake: d.wake,
     }
 }

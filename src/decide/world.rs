@@ -220,13 +220,12 @@ pub(super) fn leave_canary(
 /// # Errors
 /// When they cannot be made of it.
 pub(super) fn service_wants(s: &Snapshot, target: &Object) -> Result<Services<Want>, Obstacle> {
-    let apex = s.canary.spec.apex_name();
+    let spec = &s.canary.spec;
     let observed = |name: &str| s.object(Kind::Service, name).map(AsRef::as_ref);
-    let (canary, primary) = (format!("{apex}-canary"), format!("{apex}-primary"));
     let observed = Services {
-        canary: observed(&canary),
-        primary: observed(&primary),
-        apex: observed(apex),
+        canary: observed(&spec.canary_service()),
+        primary: observed(&spec.primary_service()),
+        apex: observed(spec.apex_name()),
     };
     if target.key.kind == Kind::Service {
         return Ok(workload::service_copies(&s.canary, target, observed));

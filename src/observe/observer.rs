@@ -168,7 +168,7 @@ impl Observer {
             };
             configs.insert(object.key.clone(), Config { object, checksum });
         }
-        let service = format!("{}-canary", look.canary.spec.apex_name());
+        let service = look.canary.spec.canary_service();
         let pods = look.slices.get(&service).map_or(&[][..], Vec::as_slice);
         let ready_since = ready_since(&memory.ready_since, pods, now);
         Ok(Some(Snapshot {
@@ -224,8 +224,7 @@ impl Observer {
                 objects.insert(key, object);
             }
         }
-        let apex = canary.spec.apex_name();
-        let slices = [format!("{apex}-primary"), format!("{apex}-canary")]
+        let slices = [canary.spec.primary_service(), canary.spec.canary_service()]
             .map(|service| {
                 let slices = view.group(Kind::EndpointSlice, namespace, &service);
                 (service, slices)
@@ -300,13 +299,12 @@ impl Observer {
     fn keys(&self, canary: &Canary, namespace: &str, missing_apis: &BTreeSet<Kind>) -> Vec<Key> {
         let spec = &canary.spec;
         let kind = Kind::from(spec.target_ref.kind);
-        let apex = spec.apex_name();
         let mut keys = vec![
             Key::new(kind, namespace, spec.target_ref.name.clone()),
             Key::new(kind, namespace, spec.primary_name()),
-            Key::new(Kind::Service, namespace, apex),
-            Key::new(Kind::Service, namespace, format!("{apex}-primary")),
-            Key::new(Kind::Service, namespace, format!("{apex}-canary")),
+            Key::new(Kind::Service, namespace, spec.apex_name()),
+            Key::new(Kind::Service, namespace, spec.primary_service()),
+            Key::new(Kind::Service, namespace, spec.canary_service()),
         ];
         if let Some(scaler) = &spec.autoscaler_ref {
             let kind = Kind::from(scaler.kind);

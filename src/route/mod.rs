@@ -300,12 +300,12 @@ struct Names {
 
 impl Names {
     fn of(canary: &Canary) -> Self {
-        let apex = canary.spec.apex_name();
+        let spec = &canary.spec;
         Self {
             namespace: canary.namespace().unwrap_or_default(),
-            apex: apex.to_owned(),
-            primary: format!("{apex}-primary"),
-            canary: format!("{apex}-canary"),
+            apex: spec.apex_name().to_owned(),
+            primary: spec.primary_service(),
+            canary: spec.canary_service(),
         }
     }
 }

@@ -64,7 +64,6 @@ pub fn services(
     {
         adopts(canary, existing)?;
     }
-    let apex = canary.spec.apex_name();
     let build = Build {
         canary,
         service,
@@ -76,19 +75,19 @@ pub fn services(
     let to_primary = build.selector.primary();
     Ok(Services {
         canary: build.service(
-            format!("{apex}-canary"),
+            canary.spec.canary_service(),
             &to_canary,
             service.canary.as_ref(),
             observed.canary,
         ),
         primary: build.service(
-            format!("{apex}-primary"),
+            canary.spec.primary_service(),
             &to_primary,
             service.primary.as_ref(),
             observed.primary,
         ),
         apex: build.service(
-            apex.to_owned(),
+            canary.spec.apex_name().to_owned(),
             &to_primary,
             service.apex.as_ref(),
             observed.apex,

@@ -450,8 +450,11 @@ impl Interceptor for Chaos {
             }
         }
         match counts.behind(&call.user) {
-            // One object is read from where it is written, whichever server is asked.
-            Some((revisions, _)) if call.verb == Verb::List => Before::Stale(revisions),
+            // What watches begin with may be of the past. What is read for a decision, one object or
+            // those of a service, is read from where it is written, whichever server is asked.
+            Some((revisions, _)) if call.verb == Verb::List && call.namespace.is_empty() => {
+                Before::Stale(revisions)
+            }
             _ => gated,
         }
     }

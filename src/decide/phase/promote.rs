@@ -31,10 +31,6 @@ pub(super) fn start_promotion(s: &Snapshot, d: &mut Draft) {
     )));
 }
 
-/// How long after the decision the primary gets the revision at the latest, unless something is in
-/// the way.
-const LATE: Duration = Duration::from_secs(10);
-
 /// The primary takes over the analysed revision, then gets its traffic back.
 pub(super) fn promote(s: &Snapshot, facts: &Facts, d: &mut Draft) {
     let taken_over = facts.primary_is_applied(&s.canary, &d.status);
@@ -50,13 +46,13 @@ pub(super) fn promote(s: &Snapshot, facts: &Facts, d: &mut Draft) {
             d.status.canary_weight = 0;
         }
     }
+    let deadline = u64::try_from(s.canary.spec.progress_deadline()).unwrap_or_default();
+    let deadline = Duration::from_secs(deadline);
     if !taken_over {
-        // Its time counts from when it gets the revision: a server that was out of reach takes
-        // nothing of it.
-        if d.status
-            .started_time
-            .is_some_and(|t| s.now > after(t, LATE))
-        {
+        // Its time counts from when it gets the revision: a server that is out of reach, or refuses
+        // it, takes a quarter of it at the most. Less would be a write every few seconds.
+        let late = |started| s.now > after(started, deadline / 4);
+        if d.status.started_time.is_some_and(late) {
             d.status.started_time = Some(s.now);
         }
         return;
@@ -71,8 +67,7 @@ pub(super) fn promote(s: &Snapshot, facts: &Facts, d: &mut Draft) {
             return fail_promotion(s, facts, d, message);
         }
         let started = d.status.started_time.unwrap_or(s.now);
-        let deadline = u64::try_from(s.canary.spec.progress_deadline()).unwrap_or_default();
-        let deadline = after(started, Duration::from_secs(deadline));
+        let deadline = after(started, deadline);
         if s.now >= deadline {
             return fail_promotion(s, facts, d, &facts.primary_obstacle(s));
         }
@@ -116,6 +111,12 @@ fn fail_promotion(s: &Snapshot, facts: &Facts, d: &mut Draft, why: &str) {
         "Promotion of {} failed, primary not ready: {why}",
         notices::target(s)
     );
+    let unready = facts.primary_readiness != Readiness::Ready;
+    d.unready = facts
+        .primary
+        .as_ref()
+        .filter(|_| unready)
+        .map(|primary| primary.key.clone());
     let proven = facts.is_applied(&d.status) && facts.canary_takes_traffic();
     d.tell(notices::ends_release(notices::alert(
         notices::warning(text.clone()),

@@ -31,11 +31,13 @@ pub(super) fn wait_for_canary(s: &Snapshot, facts: &Facts, d: &mut Draft) {
         return;
     }
     if let Readiness::NotReady { expired: true, .. } = facts.canary {
+        d.unready = Some(s.target_key());
         return d.roll_back_because(s, &overdue());
     }
     if !exposed && s.now >= deadline {
         // Its pods may be there, and only the watch that tells whose they are late.
         d.unserved = facts.canary == Readiness::Ready;
+        d.unready = (!d.unserved).then(|| s.target_key());
         return d.roll_back_because(s, &overdue());
     }
     if exposed && facts.canary_pods == 0 {
