@@ -138,13 +138,16 @@ pub(super) fn admitted(
             }
         };
         for mut object in objects.into_iter().filter(|object| !object.is_null()) {
-            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            let (kind, called) = (text(&object["kind"]), text(&object["metadata"]["name"]));
-            let subject = format!("{name}: {kind} {called}");
+            let subject = subject(&name, &object);
+            if let Some(fault) = lack(&object) {
+                faults.push(format!("{subject}: {fault}"));
+                continue;
+            }
             if !wanted(&subject, &object) {
                 continue;
             }
-            if text(&object["metadata"]["namespace"]).is_empty() {
+            let namespace = object["metadata"]["namespace"].as_str();
+            if namespace.unwrap_or_default().is_empty() {
                 object["metadata"]["namespace"] = Value::from("default");
             }
             let verdict = admission.judge(&mut object);
@@ -182,6 +185,50 @@ fn manifests(file: &str, text: &str) -> Result<Vec<Value>, CheckError> {
     Ok(objects)
 }
 
+/// How messages call an object of a file: by its kind, namespace and name, as far as it has them.
+fn subject(file: &str, object: &Value) -> String {
+    let text = |path: &str| object.pointer(path).and_then(Value::as_str);
+    let name = text("/metadata/name").map(|name| match text("/metadata/namespace") {
+        Some(namespace) if !namespace.is_empty() => format!("{namespace}/{name}"),
+        _ => name.to_owned(),
+    });
+    let words = [text("/kind").map(str::to_owned), name];
+    let words: Vec<String> = words.into_iter().flatten().collect();
+    if words.is_empty() {
+        file.to_owned()
+    } else {
+        format!("{file}: {}", words.join(" "))
+    }
+}
+
+/// What every manifest has, and this one has not.
+fn lack(object: &Value) -> Option<Fault> {
+    if !object.is_object() {
+        return Some(Fault {
+            path: String::new(),
+            found: object.to_string(),
+            action: "write a manifest: apiVersion, kind, metadata and what belongs to the kind"
+                .to_owned(),
+        });
+    }
+    let fields = [
+        (
+            "apiVersion",
+            "the version of its API, as in flagger.app/v1beta1",
+        ),
+        ("kind", "what it is, as in Canary"),
+    ];
+    let lacks = |field: &str| object[field].as_str().is_none_or(str::is_empty);
+    let (field, what) = fields.into_iter().find(|(field, _)| lacks(field))?;
+    let found = object.get(field).filter(|value| !value.is_null());
+    let found = found.map_or_else(|| "nothing".to_owned(), Value::to_string);
+    Some(Fault {
+        path: field.to_owned(),
+        found,
+        action: format!("write {what}"),
+    })
+}
+
 /// What is wrong and where, without the picture that follows.
 fn first_line(error: &serde_saphyr::Error) -> String {
     let text = error.to_string();
@@ -194,6 +241,13 @@ type Targets = BTreeMap<(String, String, String), String>;
 
 impl Findings {
     fn add(&mut self, admission: &Admission, targets: &mut Targets, file: &str, mut object: Value) {
+        if object.is_null() {
+            return;
+        }
+        let subject = subject(file, &object);
+        if let Some(fault) = lack(&object) {
+            return self.faults.push(format!("{subject}: {fault}"));
+        }
         let Some(verdict) = admission.judge(&mut object) else {
             return;
         };
@@ -202,12 +256,6 @@ impl Findings {
             value.unwrap_or_default().to_owned()
         };
         let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
-        let qualified = if namespace.is_empty() {
-            name.clone()
-        } else {
-            format!("{namespace}/{name}")
-        };
-        let subject = format!("{file}: {} {qualified}", text("/kind"));
         self.checked += 1;
         let mut faults = verdict.faults;
         let target = (

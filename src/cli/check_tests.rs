@@ -40,6 +40,22 @@ fn fault_names_file_object_field_and_remedy() {
 }
 
 #[test]
+fn manifest_without_version_or_kind_is_a_fault() {
+    let found =
+        findings("kind: Canary\nmetadata: {name: a}\n---\napiVersion: v1\nkind: 1\n---\nfoo\n");
+    assert_eq!(
+        found.faults,
+        [
+            "a.yaml: Canary a: apiVersion: found nothing; write the version of its API, as in \
+             flagger.app/v1beta1",
+            "a.yaml: kind: found 1; write what it is, as in Canary",
+            "a.yaml: found \"foo\"; write a manifest: apiVersion, kind, metadata and what belongs \
+             to the kind",
+        ]
+    );
+}
+
+#[test]
 fn list_is_checked_item_by_item() {
     let item = VALID
         .replace("stepWeight: 10", "stepWeight: 0")

@@ -315,6 +315,12 @@ fn is_operator(call: &Call) -> bool {
     call.user.starts_with("operator-")
 }
 
+/// Whether a watch begins with what is listed, which may be of the past. What is listed for a
+/// decision, of one service, is read from where it is written, whichever server is asked.
+fn begins_watch(call: &Call) -> bool {
+    call.verb == Verb::List && call.namespace.is_empty()
+}
+
 /// The life after a life.
 fn next_life(user: &str) -> String {
     let life: u64 = user
@@ -388,7 +394,7 @@ impl Interceptor for Chaos {
             counts.numbers.insert(call.sequence, number);
             witness(number, false, &counts);
         }
-        let reads = matches!(call.verb, Verb::Get | Verb::List);
+        let reads = call.verb == Verb::Get || begins_watch(call);
         for (index, fault) in self.faults.iter().enumerate() {
             let within = |from: u64, times: u64| (from..from + times).contains(&number);
             let hit = match *fault {
@@ -450,11 +456,7 @@ impl Interceptor for Chaos {
             }
         }
         match counts.behind(&call.user) {
-            // What watches begin with may be of the past. What is read for a decision, one object or
-            // those of a service, is read from where it is written, whichever server is asked.
-            Some((revisions, _)) if call.verb == Verb::List && call.namespace.is_empty() => {
-                Before::Stale(revisions)
-            }
+            Some((revisions, _)) if begins_watch(call) => Before::Stale(revisions),
             _ => gated,
         }
     }
