@@ -146,8 +146,8 @@ pub(super) fn admitted(
             if !wanted(&subject, &object) {
                 continue;
             }
-            let namespace = object["metadata"]["namespace"].as_str();
-            if namespace.unwrap_or_default().is_empty() {
+            let namespace = &object["metadata"]["namespace"];
+            if namespace.is_null() || namespace == "" {
                 object["metadata"]["namespace"] = Value::from("default");
             }
             let verdict = admission.judge(&mut object);
@@ -203,13 +203,14 @@ fn subject(file: &str, object: &Value) -> String {
 
 /// What every manifest has, and this one has not.
 fn lack(object: &Value) -> Option<Fault> {
+    let fault = |path: &str, found: Option<&Value>, action: String| Fault {
+        path: path.to_owned(),
+        found: found.map_or_else(|| "nothing".to_owned(), Value::to_string),
+        action,
+    };
     if !object.is_object() {
-        return Some(Fault {
-            path: String::new(),
-            found: object.to_string(),
-            action: "write a manifest: apiVersion, kind, metadata and what belongs to the kind"
-                .to_owned(),
-        });
+        let action = "write a manifest: apiVersion, kind, metadata and what belongs to the kind";
+        return Some(fault("", Some(object), action.to_owned()));
     }
     let fields = [
         (
@@ -218,15 +219,18 @@ fn lack(object: &Value) -> Option<Fault> {
         ),
         ("kind", "what it is, as in Canary"),
     ];
-    let lacks = |field: &str| object[field].as_str().is_none_or(str::is_empty);
-    let (field, what) = fields.into_iter().find(|(field, _)| lacks(field))?;
-    let found = object.get(field).filter(|value| !value.is_null());
-    let found = found.map_or_else(|| "nothing".to_owned(), Value::to_string);
-    Some(Fault {
-        path: field.to_owned(),
-        found,
-        action: format!("write {what}"),
-    })
+    let found = |field: &str| object.get(field).filter(|value| !value.is_null());
+    let lacks = |field| {
+        found(field)
+            .and_then(Value::as_str)
+            .is_none_or(str::is_empty)
+    };
+    if let Some((field, what)) = fields.into_iter().find(|(field, _)| lacks(field)) {
+        return Some(fault(field, found(field), format!("write {what}")));
+    }
+    let metadata = found("metadata").filter(|metadata| !metadata.is_object())?;
+    let action = "write a map with the object's name".to_owned();
+    Some(fault("metadata", Some(metadata), action))
 }
 
 /// What is wrong and where, without the picture that follows.

@@ -40,9 +40,10 @@ fn fault_names_file_object_field_and_remedy() {
 }
 
 #[test]
-fn manifest_without_version_or_kind_is_a_fault() {
-    let found =
-        findings("kind: Canary\nmetadata: {name: a}\n---\napiVersion: v1\nkind: 1\n---\nfoo\n");
+fn what_is_no_manifest_is_a_fault() {
+    let found = findings(
+        "kind: Canary\nmetadata: {name: a}\n---\napiVersion: v1\nkind: 1\n---\nfoo\n---\napiVersion: v1\nkind: Pod\nmetadata: a\n",
+    );
     assert_eq!(
         found.faults,
         [
@@ -51,6 +52,7 @@ fn manifest_without_version_or_kind_is_a_fault() {
             "a.yaml: kind: found 1; write what it is, as in Canary",
             "a.yaml: found \"foo\"; write a manifest: apiVersion, kind, metadata and what belongs \
              to the kind",
+            "a.yaml: Pod: metadata: found \"a\"; write a map with the object's name",
         ]
     );
 }

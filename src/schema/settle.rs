@@ -22,7 +22,9 @@ impl Schema {
         {
             let old = old.and_then(|old| old.get("metadata"));
             let more = decode_builtin(schema, metadata, old).map_err(|mut fault| {
-                fault.path = format!("metadata.{}", fault.path);
+                let inner = std::mem::take(&mut fault.path);
+                let dot = if inner.is_empty() { "" } else { "." };
+                fault.path = format!("metadata{dot}{inner}");
                 fault
             })?;
             dropped.extend(more.into_iter().map(|field| format!("metadata.{field}")));

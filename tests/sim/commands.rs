@@ -44,6 +44,26 @@ fn simulate_writes_json_that_can_be_read() {
 }
 
 #[test]
+fn simulate_names_what_is_wrong_with_a_manifest() {
+    let file = std::env::temp_dir().join(format!("manifest-{}.yaml", std::process::id()));
+    for (metadata, named) in [
+        ("1", "Canary: metadata: found 1"),
+        (
+            "{name: a, namespace: 1}",
+            "Canary a: metadata.namespace: found 1",
+        ),
+    ] {
+        let head = "apiVersion: flagger.app/v1beta1\nkind: Canary\n";
+        std::fs::write(&file, format!("{head}metadata: {metadata}\n")).unwrap();
+        let output = haldane(&["simulate", file.to_str().unwrap()]);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(named), "{error}");
+    }
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
 fn simulate_names_what_is_wrong_with_a_scenario() {
     let canary = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/istio/canary.yaml");
     let file = std::env::temp_dir().join(format!("scenario-{}.yaml", std::process::id()));
