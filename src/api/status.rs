@@ -145,6 +145,11 @@ impl Phase {
         matches!(self, Self::Progressing | Self::WaitingPromotion)
     }
 
+    /// Whether what the last release brought is what the primary has.
+    pub fn is_promoted(self) -> bool {
+        matches!(self, Self::Initialized | Self::Finalising | Self::Succeeded)
+    }
+
     /// The phase as the status spells it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -281,15 +281,18 @@ fn create_primary(
     {
         return Ok(());
     }
-    // Only what was released before, or stands at the very beginning, may serve users.
-    let proven = matches!(status.phase, Phase::New | Phase::Initializing)
-        || facts.is_applied(status) && status.last_applied_spec == status.last_promoted_spec;
+    // Only what was released before, or stands at the very beginning, may serve users. The revision
+    // that the status calls promoted says nothing of configs: those are what was promoted only where
+    // the last release came to its end.
+    let is_promoted = status.last_promoted_spec.as_ref() == Some(&facts.revision)
+        && (facts.configs.is_empty() || status.phase.is_promoted() && facts.is_applied(status));
+    let proven = matches!(status.phase, Phase::New | Phase::Initializing) || is_promoted;
     if !proven {
         return Err(Obstacle {
             reason: "PrimaryMissing",
             message: format!(
-                "{} {}.{} was deleted and the target runs another revision; set the target back \
-                 to the promoted revision, or delete and create the Canary",
+                "{} {}.{} was deleted and the target runs another revision or config; set the \
+                 target back to the promoted revision, or delete and create the Canary",
                 facts.target.key.kind,
                 s.canary.spec.primary_name(),
                 s.namespace()

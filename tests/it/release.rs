@@ -316,6 +316,22 @@ fn primary_that_was_deleted_comes_back_only_with_the_promoted_revision() {
 }
 
 #[test]
+fn primary_that_was_deleted_gets_no_config_that_is_not_promoted() {
+    let mut toy = initialized("");
+    toy.put(config("red"));
+    toy.run_until("the first step", |toy| toy.weight() > 0.0);
+    toy.delete(Kind::Deployment, "podinfo-primary");
+    for phase in [Phase::Progressing, Phase::Failed] {
+        toy.run(60);
+        assert_eq!(toy.phase(), phase, "{}", toy.story());
+        assert!(toy.get(Kind::Deployment, "podinfo-primary").is_null());
+        let copy = toy.get(Kind::ConfigMap, "settings-primary");
+        assert_eq!(copy["data"]["color"], "blue", "{}", toy.story());
+        toy.request("abort");
+    }
+}
+
+#[test]
 fn blue_green_keeps_users_on_the_primary_until_the_last_check() {
     let spec = "{analysis: {stepWeight: null, maxWeight: null, iterations: 2}}";
     let mut toy = initialized(spec);
