@@ -589,6 +589,9 @@ fn around() -> Vec<Flow> {
         after(30, Deed::Ask("abort")),
     ]);
     moved.most = 25;
+    let route = Deed::Delete("networking.istio.io", "virtualservices", "shop");
+    let mut lost = Flow::plain("route-that-is-deleted");
+    lost.acts.push(on(25, route));
     let mut late = Flow::plain("target-comes-late");
     let target = late.manifests.remove(0);
     late.acts.insert(0, after(30, Deed::Apply(target)));
@@ -604,6 +607,7 @@ fn around() -> Vec<Flow> {
         corrected,
         forgotten,
         moved,
+        lost,
         late,
         rivals,
         neighbours("hanging-neighbour", Answer::Nothing),

@@ -211,7 +211,9 @@ impl Checker {
         if there && next(self.peak) == Some(new.weight()) {
             self.peak = new.weight();
         }
-        if share > old.share() {
+        // Somebody took the route away: what users had comes back with it.
+        let returned = !old.routed && share <= self.peak;
+        if share > old.share() && !returned {
             let said = new.weight();
             self.ensure(world, "T5", free || said >= new.plain, || {
                 format!("the route gives {}, the status {said}", new.plain)
@@ -244,7 +246,8 @@ impl Checker {
         let progressing = old.phase() == "Progressing" && new.phase() == "Progressing";
         let fell = old.text("runTime") == new.text("runTime")
             && !new.began_after(old)
-            && (new.weight() < old.weight() || (new.plain < old.plain && new.plain < new.weight()));
+            && (new.weight() < old.weight()
+                || (new.routed && new.plain < old.plain && new.plain < new.weight()));
         self.ensure(world, "T5", free || !progressing || !fell, || {
             "the weight fell within a run".to_owned()
         });
