@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    api::{CHECKSUM, REPLACED_BY},
+    api::{CHECKSUM, CanaryStatus, REPLACED_BY},
     object::{Key, Object},
     observe::Snapshot,
     plan::Effect,
@@ -51,11 +51,34 @@ fn outdated<'a>(
 /// Gives the primary the configs that are to be released.
 pub(super) fn copy(s: &Snapshot, facts: &Facts, effects: &mut Vec<Effect>) {
     for (config, checksum, name) in outdated(s, facts) {
-        let mut copy = workload::config_copy(&s.canary, &s.settings, config, Some(checksum), name);
-        let mark = (CHECKSUM.to_owned(), checksum.to_owned());
-        copy.to.annotations.extend([mark]);
-        effects.push(Effect::CopyConfig(copy));
+        effects.push(write(s, config, checksum, name));
     }
+}
+
+/// Gives the primary the configs back that somebody deleted, while the target still has what was
+/// promoted: its pods would not start again without them.
+pub(super) fn mend(s: &Snapshot, facts: &Facts, status: &CanaryStatus, effects: &mut Vec<Effect>) {
+    let Some(primary) = &facts.primary else {
+        return;
+    };
+    if !status.phase.is_promoted() || !facts.is_applied(status) {
+        return;
+    }
+    for (config, checksum, name) in outdated(s, facts) {
+        let kind = config.key.kind;
+        let is_it = |used: &workload::ConfigRef| used.kind == kind && used.name == name;
+        if s.object(kind, name).is_none() && workload::config_refs(primary).iter().any(is_it) {
+            effects.push(write(s, config, checksum, name));
+        }
+    }
+}
+
+/// The copy of a config under this name, with a mark of what it carries.
+fn write(s: &Snapshot, config: &Object, checksum: &str, name: &str) -> Effect {
+    let mut copy = workload::config_copy(&s.canary, &s.settings, config, Some(checksum), name);
+    let mark = (CHECKSUM.to_owned(), checksum.to_owned());
+    copy.to.annotations.extend([mark]);
+    Effect::CopyConfig(copy)
 }
 
 /// Keeps what a promotion is about to replace, once: repeated after a crash it would keep what

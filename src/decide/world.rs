@@ -121,6 +121,7 @@ pub(super) fn converge(
     create_primary(s, facts, &d.status, effects)?;
     promote_primary(s, facts, &d.status, effects)?;
     restore_primary(s, facts, &d.status, effects);
+    copies::mend(s, facts, &d.status, effects);
     scale(s, facts, d, effects);
     if users_on_route && !in_place {
         // Somebody may have pointed the apex at the target: users stay there while they would

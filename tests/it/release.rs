@@ -332,6 +332,24 @@ fn primary_that_was_deleted_gets_no_config_that_is_not_promoted() {
 }
 
 #[test]
+fn copy_of_a_config_that_was_deleted_comes_back_with_what_was_promoted() {
+    let mut toy = initialized("");
+    toy.delete(Kind::ConfigMap, "settings-primary");
+    toy.look();
+    let copy = toy.get(Kind::ConfigMap, "settings-primary");
+    assert_eq!(copy["data"]["color"], "blue", "{}", toy.story());
+    toy.assert_at_rest();
+    toy.delete(Kind::ConfigMap, "settings-primary");
+    toy.put(config("red"));
+    toy.look();
+    assert!(toy.get(Kind::ConfigMap, "settings-primary").is_null());
+    toy.run(1200);
+    assert_eq!(toy.phase(), Phase::Succeeded, "{}", toy.story());
+    let copy = toy.get(Kind::ConfigMap, "settings-primary");
+    assert_eq!(copy["data"]["color"], "red", "{}", toy.story());
+}
+
+#[test]
 fn blue_green_keeps_users_on_the_primary_until_the_last_check() {
     let spec = "{analysis: {stepWeight: null, maxWeight: null, iterations: 2}}";
     let mut toy = initialized(spec);
