@@ -590,7 +590,8 @@ fn around() -> Vec<Flow> {
     ]);
     moved.most = 25;
     let route = Deed::Delete("networking.istio.io", "virtualservices", "shop");
-    let mut lost = Flow::plain("route-that-is-deleted");
+    // Checks find no values until the operator hears of it.
+    let mut lost = Flow::steps("route-that-is-deleted", &json!({"threshold": 20}));
     lost.acts.push(on(25, route));
     let mut late = Flow::plain("target-comes-late");
     let target = late.manifests.remove(0);
