@@ -201,36 +201,33 @@ fn subject(file: &str, object: &Value) -> String {
     }
 }
 
-/// What every manifest has, and this one has not.
+/// What every manifest has, and this one has not. Values of a chart and the like have neither an
+/// apiVersion nor a kind: they are no manifests.
 fn lack(object: &Value) -> Option<Fault> {
-    let fault = |path: &str, found: Option<&Value>, action: String| Fault {
-        path: path.to_owned(),
-        found: found.map_or_else(|| "nothing".to_owned(), Value::to_string),
-        action,
+    let found = |field: &str| object.get(field).filter(|value| !value.is_null());
+    found("apiVersion").or_else(|| found("kind"))?;
+    let fault = |field: &str, action: &str| Fault {
+        path: field.to_owned(),
+        found: found(field).map_or_else(|| "nothing".to_owned(), Value::to_string),
+        action: action.to_owned(),
     };
-    if !object.is_object() {
-        let action = "write a manifest: apiVersion, kind, metadata and what belongs to the kind";
-        return Some(fault("", Some(object), action.to_owned()));
-    }
     let fields = [
         (
             "apiVersion",
-            "the version of its API, as in flagger.app/v1beta1",
+            "write the version of its API, as in flagger.app/v1beta1",
         ),
-        ("kind", "what it is, as in Canary"),
+        ("kind", "write what it is, as in Canary"),
     ];
-    let found = |field: &str| object.get(field).filter(|value| !value.is_null());
-    let lacks = |field| {
-        found(field)
+    for (field, action) in fields {
+        if found(field)
             .and_then(Value::as_str)
             .is_none_or(str::is_empty)
-    };
-    if let Some((field, what)) = fields.into_iter().find(|(field, _)| lacks(field)) {
-        return Some(fault(field, found(field), format!("write {what}")));
+        {
+            return Some(fault(field, action));
+        }
     }
-    let metadata = found("metadata").filter(|metadata| !metadata.is_object())?;
-    let action = "write a map with the object's name".to_owned();
-    Some(fault("metadata", Some(metadata), action))
+    let is_map = found("metadata").is_none_or(Value::is_object);
+    (!is_map).then(|| fault("metadata", "write a map with the object's name"))
 }
 
 /// What is wrong and where, without the picture that follows.
@@ -245,9 +242,6 @@ type Targets = BTreeMap<(String, String, String), String>;
 
 impl Findings {
     fn add(&mut self, admission: &Admission, targets: &mut Targets, file: &str, mut object: Value) {
-        if object.is_null() {
-            return;
-        }
         let subject = subject(file, &object);
         if let Some(fault) = lack(&object) {
             return self.faults.push(format!("{subject}: {fault}"));

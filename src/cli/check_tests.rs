@@ -40,9 +40,9 @@ fn fault_names_file_object_field_and_remedy() {
 }
 
 #[test]
-fn what_is_no_manifest_is_a_fault() {
+fn manifest_without_version_kind_or_map_of_metadata_is_a_fault() {
     let found = findings(
-        "kind: Canary\nmetadata: {name: a}\n---\napiVersion: v1\nkind: 1\n---\nfoo\n---\napiVersion: v1\nkind: Pod\nmetadata: a\n",
+        "kind: Canary\nmetadata: {name: a}\n---\napiVersion: v1\nkind: 1\n---\napiVersion: v1\nkind: Pod\nmetadata: a\n",
     );
     assert_eq!(
         found.faults,
@@ -50,11 +50,15 @@ fn what_is_no_manifest_is_a_fault() {
             "a.yaml: Canary a: apiVersion: found nothing; write the version of its API, as in \
              flagger.app/v1beta1",
             "a.yaml: kind: found 1; write what it is, as in Canary",
-            "a.yaml: found \"foo\"; write a manifest: apiVersion, kind, metadata and what belongs \
-             to the kind",
             "a.yaml: Pod: metadata: found \"a\"; write a map with the object's name",
         ]
     );
+}
+
+#[test]
+fn what_is_no_manifest_is_passed_over() {
+    let found = findings("replicaCount: 1\n---\nresources: [canary.yaml]\n---\nfoo\n");
+    assert_eq!((found.faults, found.checked), (vec![], 0));
 }
 
 #[test]

@@ -285,7 +285,9 @@ fn objects(files: &[PathBuf]) -> Result<Vec<Value>, Unusable> {
         let text = |field: &str| object[field].as_str().unwrap_or_default();
         let version = text("apiVersion");
         let known = manifests::is_known(version, text("kind"));
-        if !known {
+        if !known && version.is_empty() {
+            eprintln!("{subject}: no manifest, left out");
+        } else if !known {
             eprintln!("{subject}: {version} is not simulated, left out");
         }
         known
