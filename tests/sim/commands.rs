@@ -46,15 +46,18 @@ fn simulate_writes_json_that_can_be_read() {
 #[test]
 fn simulate_names_what_is_wrong_with_a_manifest() {
     let file = std::env::temp_dir().join(format!("manifest-{}.yaml", std::process::id()));
-    for (metadata, named) in [
-        ("1", "Canary: metadata: found 1"),
+    for (text, named) in [
+        ("kind: Canary\nmetadata: 1", "Canary: metadata: found 1"),
         (
-            "{name: a, namespace: 1}",
+            "kind: Canary\nmetadata: {name: a, namespace: 1}",
             "Canary a: metadata.namespace: found 1",
         ),
+        (
+            "kind: Canarry\nmetadata: {name: a}",
+            "Canarry a: apiVersion: found flagger.app/v1beta1 Canarry",
+        ),
     ] {
-        let head = "apiVersion: flagger.app/v1beta1\nkind: Canary\n";
-        std::fs::write(&file, format!("{head}metadata: {metadata}\n")).unwrap();
+        std::fs::write(&file, format!("apiVersion: flagger.app/v1beta1\n{text}\n")).unwrap();
         let output = haldane(&["simulate", file.to_str().unwrap()]);
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{error}");
