@@ -85,6 +85,12 @@ impl State {
         self.plain > 0 || self.matched > 0 || (self.to_target && !self.routed)
     }
 
+    /// Whether users have what the status says: by weight, or in an A/B test by iterations.
+    fn is_as_said(&self) -> bool {
+        let tested = self.plain == 0 && self.status["iterations"].as_i64() > Some(0);
+        self.share() == self.weight() || tested
+    }
+
     /// Share of users on the canary.
     pub fn share(&self) -> i64 {
         self.plain.max(self.matched)
@@ -371,7 +377,7 @@ impl Checker {
             }
             if !chaos.came_late(change.revision) {
                 self.judge(world, flow, &old, &new);
-            } else if new.share() > old.share() && new.share() == new.weight() {
+            } else if new.share() > old.share() && new.is_as_said() {
                 // The step that the status says, and nobody takes it again.
                 self.takes_step(world, &new);
             } else if new.turned(&old, "Promoting") {
