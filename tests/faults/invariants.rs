@@ -211,9 +211,7 @@ impl Checker {
         if there && next(self.peak) == Some(new.weight()) {
             self.peak = new.weight();
         }
-        // Somebody took the route away: what users had comes back with it.
-        let returned = !old.routed && share <= self.peak;
-        if share > old.share() && !returned {
+        if share > old.share() {
             let said = new.weight();
             self.ensure(world, "T5", free || said >= new.plain, || {
                 format!("the route gives {}, the status {said}", new.plain)
