@@ -5,7 +5,7 @@
     reason = "printer columns repeat their keys"
 )]
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -373,6 +373,11 @@ impl CanarySpec {
     /// Seconds that a workload may take to become ready.
     pub fn progress_deadline(&self) -> i64 {
         self.progress_deadline_seconds.map_or(600, i64::from)
+    }
+
+    /// [`Self::progress_deadline`] as a length of time; none of a deadline below zero.
+    pub fn progress_time(&self) -> Duration {
+        Duration::from_secs(u64::try_from(self.progress_deadline()).unwrap_or_default())
     }
 }
 

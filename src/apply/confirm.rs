@@ -43,10 +43,8 @@ impl Applier {
     pub async fn confirm_configs(&self, s: &Snapshot) -> Result<(), ApplyError> {
         for (key, config) in s.configs.iter().filter(|(_, c)| c.checksum.is_some()) {
             let seen = &config.object.resource_version;
-            self.is_still(key, "confirm the revision", |found| {
-                found.and_then(|found| found.resource_version.as_ref()) == Some(seen)
-            })
-            .await?;
+            self.is_still_at(key, "confirm the revision", Some(seen))
+                .await?;
         }
         Ok(())
     }
@@ -64,12 +62,9 @@ impl Applier {
             keys.push(s.apex_key());
         }
         for key in keys {
-            let seen = s.objects.get(&key);
-            self.is_still(&key, "confirm where users go", |found| {
-                found.map(|found| found.resource_version.as_ref())
-                    == seen.map(|seen| Some(&seen.resource_version))
-            })
-            .await?;
+            let seen = s.objects.get(&key).map(|seen| &seen.resource_version);
+            self.is_still_at(&key, "confirm where users go", seen)
+                .await?;
         }
         Ok(())
     }
@@ -96,11 +91,8 @@ impl Applier {
         }
         if follows {
             let key = Key::new(Kind::Canary, s.namespace(), s.name());
-            let version = &s.canary.metadata.resource_version;
-            self.is_still(&key, "confirm the status", |found| {
-                found.is_some_and(|found| found.resource_version == *version)
-            })
-            .await?;
+            let seen = s.canary.metadata.resource_version.as_ref();
+            self.is_still_at(&key, "confirm the status", seen).await?;
         }
         Ok(())
     }
@@ -112,10 +104,8 @@ impl Applier {
     /// When the workload changed since, or cannot be read; then the decision must not be persisted.
     pub async fn confirm_unready(&self, s: &Snapshot, key: &Key) -> Result<(), ApplyError> {
         let seen = s.objects.get(key).map(|seen| &seen.resource_version);
-        self.is_still(key, "confirm that it is not ready", |found| {
-            found.and_then(|found| found.resource_version.as_ref()) == seen
-        })
-        .await
+        self.is_still_at(key, "confirm that it is not ready", seen)
+            .await
     }
 
     /// Makes sure that users find no pod of the canary, before that is counted against it: the watch
@@ -145,6 +135,19 @@ impl Applier {
             return Err(ApplyError::Changed { key: service });
         }
         Ok(())
+    }
+
+    /// Reads an object again, to go on only if it is at the version that was seen; gone where none was.
+    async fn is_still_at(
+        &self,
+        key: &Key,
+        reason: &'static str,
+        seen: Option<&String>,
+    ) -> Result<(), ApplyError> {
+        self.is_still(key, reason, |found| {
+            found.map(|found| found.resource_version.as_ref()) == seen.map(Some)
+        })
+        .await
     }
 
     /// Reads an object again, to go on only if it is what was looked at: `same` is given what there

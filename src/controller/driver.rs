@@ -515,12 +515,11 @@ fn changes_revision(s: &Snapshot, next: &CanaryStatus) -> bool {
 
 /// Whether a release under way is taken back, or gives way to that of another revision or configs.
 fn replaces_release(s: &Snapshot, next: &CanaryStatus) -> bool {
-    let released = |status: &CanaryStatus| {
-        let configs = status.tracked_configs.clone();
-        (status.last_applied_spec.clone(), configs)
-    };
-    let before = s.canary.status.as_ref();
-    before.is_some_and(|before| before.run_time.is_some() && released(before) != released(next))
+    s.canary.status.as_ref().is_some_and(|before| {
+        before.run_time.is_some()
+            && (before.last_applied_spec != next.last_applied_spec
+                || before.tracked_configs != next.tracked_configs)
+    })
 }
 
 /// Whether users are off the canary by the route API of the last release, and another one counts.

@@ -48,8 +48,7 @@ fn given_up(s: &Snapshot, facts: &Facts, d: &mut Draft) -> Option<String> {
         return None;
     }
     let unchecked = d.status.next_check_time.or(d.status.started_time)?;
-    let patience = u64::try_from(s.canary.spec.progress_deadline()).unwrap_or_default();
-    let deadline = after(unchecked, std::time::Duration::from_secs(patience));
+    let deadline = after(unchecked, s.canary.spec.progress_time());
     if s.now < deadline {
         d.wake_at(deadline);
         return None;

@@ -1,7 +1,5 @@
 //! The primary takes over what was analysed.
 
-use std::time::Duration;
-
 use crate::{
     api::{Phase, Severity, Strategy},
     observe::Snapshot,
@@ -46,12 +44,11 @@ pub(super) fn promote(s: &Snapshot, facts: &Facts, d: &mut Draft) {
             d.status.canary_weight = 0;
         }
     }
-    let deadline = u64::try_from(s.canary.spec.progress_deadline()).unwrap_or_default();
-    let deadline = Duration::from_secs(deadline);
+    let time = s.canary.spec.progress_time();
     if !taken_over {
         // Its time counts from when it gets the revision: a server that is out of reach, or refuses
         // it, takes a quarter of it at the most. Less would be a write every few seconds.
-        let late = |started| s.now > after(started, deadline / 4);
+        let late = |started| s.now > after(started, time / 4);
         if d.status.started_time.is_some_and(late) {
             d.status.started_time = Some(s.now);
         }
@@ -67,7 +64,7 @@ pub(super) fn promote(s: &Snapshot, facts: &Facts, d: &mut Draft) {
             return fail_promotion(s, facts, d, message);
         }
         let started = d.status.started_time.unwrap_or(s.now);
-        let deadline = after(started, deadline);
+        let deadline = after(started, time);
         if s.now >= deadline {
             return fail_promotion(s, facts, d, &facts.primary_obstacle(s));
         }
@@ -111,12 +108,9 @@ fn fail_promotion(s: &Snapshot, facts: &Facts, d: &mut Draft, why: &str) {
         "Promotion of {} failed, primary not ready: {why}",
         notices::target(s)
     );
-    let unready = facts.primary_readiness != Readiness::Ready;
-    d.unready = facts
-        .primary
-        .as_ref()
-        .filter(|_| unready)
-        .map(|primary| primary.key.clone());
+    if facts.primary_readiness != Readiness::Ready {
+        d.unready = facts.primary.as_ref().map(|primary| primary.key.clone());
+    }
     let proven = facts.is_applied(&d.status) && facts.canary_takes_traffic();
     d.tell(notices::ends_release(notices::alert(
         notices::warning(text.clone()),

@@ -20,8 +20,7 @@ pub(super) fn wait_for_canary(s: &Snapshot, facts: &Facts, d: &mut Draft) {
     let why = facts.canary_obstacle(s);
     let overdue = || format!("progress deadline exceeded: {why}");
     let started = d.status.started_time.unwrap_or(s.now);
-    let deadline = u64::try_from(s.canary.spec.progress_deadline()).unwrap_or_default();
-    let deadline = after(started, std::time::Duration::from_secs(deadline));
+    let deadline = after(started, s.canary.spec.progress_time());
     let exposed = d.status.canary_weight > 0 || d.status.iterations > 0;
     let untried =
         workload::is_scaled_to_zero(&facts.target) && d.status.halt_reason.is_none() && !exposed;
